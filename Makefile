@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch .venv/installed
+
+install: .venv/installed ## Create .venv and install the tested versions
+
+demo: .venv/installed ## Run the whole pipeline on the controlled world; writes demo/report.html
+	$(BIN)/sightread demo --out demo --overwrite
+
+test: .venv/installed ## Run the default test suite
+	$(BIN)/python -m pytest -n 2
+
+test-all: .venv/installed ## Run slow tests too, and those on real data if SIGHTREAD_DATA is set
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+check: .venv/installed ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed ## Time search, vokenization and revokenization on this machine
+	$(BIN)/python benchmarks/throughput.py
+
+.PHONY: help install demo test test-all check bench

@@ -1,0 +1,1 @@
+"""What one can measure and draw from vokenizers and encoders."""

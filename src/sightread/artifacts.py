@@ -1,0 +1,205 @@
+"""Stages meet through folders on disk, and each says what it is.
+
+A folder is begun with `run.json` (kind, config, digests of its inputs), filled, and finished with
+`manifest.json`, which is written last: a folder with a manifest is whole, one without is unfinished.
+So a run can be resumed only with the settings and inputs it was begun with, and nothing half-written is ever loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sightread.errors import ArtifactError
+
+FORMAT = 1
+MANIFEST, RUN = "manifest.json", "run.json"
+_NEVER_DELETE = "no sightread folder (it has neither run.json nor manifest.json)"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 of the parts, length-prefixed so that their borders count."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "little") + data)
+    return sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(path: Path) -> str:
+    """Digest of every file below a folder, names and bytes, in sorted order; manifests excluded, as they hold times."""
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in {MANIFEST, RUN})
+    return digest(*(part for p in files for part in (p.relative_to(path).as_posix(), digest_file(p))))
+
+
+class Artifact:
+    """A folder with a manifest.
+
+    Attributes:
+        path: The folder.
+        kind: What it holds: "bank", "vokenizer", "voken-corpus", "encoder", "scores", …
+        config: The settings it was made with, JSON values.
+        inputs: Digests of what it was made from, by name.
+        report: What its making found: counts, skipped items, seconds. Empty until finished.
+        finished: Whether the manifest is there.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], finished: bool) -> None:
+        self.path = path
+        self.kind: str = header["kind"]
+        self.config: dict[str, Any] = header["config"]
+        self.inputs: dict[str, str] = header["inputs"]
+        self.report: dict[str, Any] = header.get("report", {})
+        self.finished = finished
+
+    @classmethod
+    def begin(
+        cls,
+        out: Path | str,
+        kind: str,
+        *,
+        config: Any = None,
+        inputs: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> Artifact:
+        """Begin a folder, or take up an unfinished one.
+
+        Args:
+            out: The folder.
+            kind: What it will hold.
+            config: A dataclass or mapping of JSON values.
+            inputs: Digests of the inputs, by name.
+            overwrite: Delete what a former run left there.
+            resume: Go on with a former run; returns it `finished` if there is nothing left to do.
+
+        Raises:
+            ArtifactError: If the folder holds a result and neither flag is given, if it was begun with other
+                settings or inputs, if it is not ours to delete, or if it cannot be written.
+        """
+        out = Path(out)
+        plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # type: ignore[arg-type]
+        header = {"kind": kind, "format": FORMAT, "config": plain, "inputs": dict(inputs or {})}
+        header = json.loads(json.dumps(header, default=str))  # as it will be read back
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            occupied = any(out.iterdir())
+            if occupied and overwrite:
+                _delete_contents(out)
+            elif occupied and resume:
+                return _take_up(out, header)
+            elif occupied:
+                raise ArtifactError(
+                    f"{out} already holds {_describe(out)}; give --resume to go on, --overwrite to replace it, "
+                    "or another --out"
+                )
+            write_atomic(out / RUN, json.dumps(header, indent=1))
+        except OSError as error:
+            raise ArtifactError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
+        return cls(out, header, finished=False)
+
+    @classmethod
+    def open(cls, path: Path | str, kind: str) -> Artifact:
+        """Open a finished folder of the given kind.
+
+        Raises:
+            ArtifactError: If it does not exist, is unfinished, of another kind, or of a newer format.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise ArtifactError(f"no folder {path}; expected a {kind} written by sightread")
+        if not (path / MANIFEST).is_file():
+            state = "unfinished: run its command again with --resume" if (path / RUN).is_file() else _NEVER_DELETE
+            raise ArtifactError(f"{path} is no finished {kind}: {state}")
+        header = _read_header(path / MANIFEST)
+        if header["kind"] != kind:
+            raise ArtifactError(f"{path} is a {header['kind']}, expected a {kind}")
+        if header["format"] > FORMAT:
+            raise ArtifactError(f"{path} has format {header['format']}, this version reads up to {FORMAT}; upgrade")
+        return cls(path, header, finished=True)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the folder's contents."""
+        return digest_folder(self.path)
+
+    def finish(self, report: Mapping[str, Any] | None = None) -> Path:
+        """Write the manifest, which makes the folder whole; returns its path."""
+        self.report = dict(report or {})
+        header = {
+            "kind": self.kind, "format": FORMAT, "config": self.config, "inputs": self.inputs, "report": self.report
+        }  # fmt: skip
+        write_atomic(self.path / MANIFEST, json.dumps(header, indent=1, default=str))
+        (self.path / RUN).unlink(missing_ok=True)
+        self.finished = True
+        return self.path
+
+
+def check_fits(name: str, found: str, expected: str, remedy: str) -> None:
+    """Raise `ArtifactError` unless two digests agree."""
+    if found != expected:
+        raise ArtifactError(f"{name} does not fit: digest {found[:12]}, expected {expected[:12]}; {remedy}")
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(path.read_text())
+        return header | {key: header[key] for key in ("kind", "format", "config", "inputs")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); make the folder again") from error
+
+
+def _describe(out: Path) -> str:
+    for name, state in ((MANIFEST, "a finished"), (RUN, "an unfinished")):
+        if (out / name).is_file():
+            return f"{state} {_read_header(out / name)['kind']}"
+    return "files of something else"
+
+
+def _delete_contents(out: Path) -> None:
+    if not any((out / name).is_file() for name in (MANIFEST, RUN)):
+        raise ArtifactError(f"{out} is {_NEVER_DELETE}: not overwritten; choose another --out or empty it yourself")
+    for child in out.iterdir():
+        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+
+
+def _take_up(out: Path, header: Mapping[str, Any]) -> Artifact:
+    finished = (out / MANIFEST).is_file()
+    if not finished and not (out / RUN).is_file():
+        raise ArtifactError(f"{out} is {_NEVER_DELETE}: nothing to resume; choose another --out")
+    former = _read_header(out / (MANIFEST if finished else RUN))
+    for part in ("kind", "config", "inputs"):
+        if former[part] != header[part]:
+            raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, former, header)}")
+    return Artifact(out, former, finished)
+
+
+def _difference(part: str, former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    was, is_ = former[part], now[part]
+    if isinstance(was, dict):
+        keys = [key for key in {**was, **is_} if was.get(key) != is_.get(key)]
+        return "another " + ", ".join(f"{key} ({was.get(key)!s:.40}, now {is_.get(key)!s:.40})" for key in keys)
+    return f"{part} {was}, now {is_}"

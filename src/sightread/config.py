@@ -1,0 +1,80 @@
+"""Settings: frozen dataclasses, changed by typed `key=value` overrides.
+
+Every method's config has a field `training`, keyword arguments of Hugging Face's `TrainingArguments` under their own
+names. An override goes to the config's field of that name, else to `training`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from sightread.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def override(config: Config, assignments: Iterable[str]) -> Config:
+    """A copy of a frozen config with `key=value` settings applied.
+
+    Args:
+        config: A dataclass instance, perhaps with a `training` mapping.
+        assignments: Texts such as `"learning_rate=1e-4"`.
+
+    Raises:
+        ConfigError: Naming every fault at once: unknown keys (with a suggestion), values of the wrong type.
+    """
+    fields = {field.name for field in dataclasses.fields(config)} - {"training"}  # type: ignore[arg-type]
+    training_fields = _training_fields() if hasattr(config, "training") else {}
+    values, training, faults = dict[str, Any](), dict[str, Any](), list[str]()
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            faults.append(f"{assignment!r} is not of the form key=value")
+        elif key in fields:
+            values[key] = value
+        elif key in training_fields:
+            training[key] = value
+        else:
+            close = difflib.get_close_matches(key, [*fields, *training_fields], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"this step knows {', '.join(sorted(fields))}"
+            faults.append(f"unknown setting {key!r}; {hint}")
+    types = get_type_hints(type(config))
+    values = {key: _typed(key, value, types[key], faults) for key, value in values.items()}
+    training = {key: _typed(key, value, training_fields[key], faults) for key, value in training.items()}
+    if faults:
+        raise ConfigError("; ".join(faults))
+    if training:
+        values["training"] = {**getattr(config, "training", {}), **training}
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `ConfigError` with a suggestion unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        close = difflib.get_close_matches(value, choices, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}{hint}")
+
+
+def _typed(key: str, value: str, kind: Any, faults: list[str]) -> Any:
+    if "None" in str(kind) and value.lower() == "none":
+        return None
+    parsed: Any = [part for part in value.split(",") if part] if "tuple" in str(kind) else value
+    try:
+        return TypeAdapter(kind).validate_python(parsed)
+    except ValidationError as error:
+        faults.append(f"{key}={value}: {error.errors()[0]['msg'].lower()}")
+        return None
+
+
+def _training_fields() -> dict[str, Any]:
+    from transformers import TrainingArguments
+
+    hints = get_type_hints(TrainingArguments)
+    return {field.name: hints[field.name] for field in dataclasses.fields(TrainingArguments) if field.init}

@@ -1,0 +1,1 @@
+"""Reading pictures, captions and corpora; masking; the controlled world."""

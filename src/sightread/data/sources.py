@@ -1,0 +1,56 @@
+"""Opening what users point at: text files (plain or gzip) and Hugging Face data sets (saved, or `hf:name`)."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sightread.data.skipped import Skipped
+from sightread.errors import DataError
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """A file's bytes, unpacked if it ends in `.gz`."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def decoded_lines(path: Path, skipped: Skipped) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of each line, without its line end; lines that are not UTF-8 are skipped.
+
+    Raises:
+        DataError: If a gzip file is broken.
+    """
+    number = 0
+    try:
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield number, line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError:
+                    skipped.add("not UTF-8", f"{path}:{number}")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is a broken gzip file after line {number}: {error}") from error
+
+
+def is_dataset(source: Path | str) -> bool:
+    """Whether this is `hf:name` or a folder saved by `datasets`."""
+    names = ("state.json", "dataset_dict.json")
+    return str(source).startswith("hf:") or any((Path(source) / name).is_file() for name in names)
+
+
+def load_dataset(source: Path | str, split: str, columns: Collection[str]) -> Any:
+    """One split of a data set; raises `DataError` if it lacks a column."""
+    import datasets
+
+    if str(source).startswith("hf:"):
+        loaded = datasets.load_dataset(str(source)[3:], split=split)
+    else:
+        loaded = datasets.load_from_disk(str(source))
+        loaded = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+    missing = [column for column in columns if column not in loaded.column_names]
+    if missing:
+        raise DataError(f"{source} has columns {', '.join(loaded.column_names)}; no {', '.join(map(repr, missing))}")
+    return loaded

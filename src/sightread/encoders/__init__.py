@@ -1,0 +1,1 @@
+"""Hugging Face text and image encoders, and their features."""

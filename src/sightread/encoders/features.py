@@ -1,0 +1,175 @@
+"""Features of frozen encoders, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import nn
+from tqdm import tqdm
+
+from sightread.artifacts import Artifact, digest
+from sightread.contracts import Pictures
+from sightread.data.blocks import pad
+from sightread.data.skipped import Skipped
+from sightread.encoders.image import ImageEncoder
+from sightread.encoders.text import TextEncoder
+from sightread.errors import ArtifactError, DataError
+from sightread.runtime import default_device
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Digest of a module's names, shapes, types and values."""
+    parts = list[str | bytes]()
+    for name, value in sorted(module.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        parts += [
+            name,
+            str(tuple(tensor.shape)),
+            str(tensor.dtype),
+            tensor.flatten().view(torch.uint8).numpy().tobytes(),
+        ]
+    return digest(*parts)
+
+
+def image_features(
+    encoder: ImageEncoder,
+    pictures: Pictures,
+    *,
+    cache: Path | None = None,
+    batch_size: int = 32,
+    max_skipped: float = 0.1,
+) -> tuple[np.ndarray, np.ndarray, Skipped]:
+    """Features of every picture that can be decoded.
+
+    Args:
+        encoder: The frozen encoder.
+        pictures: The pictures.
+        cache: A folder to keep the features in; found there, they are not computed again unless encoder or
+            pictures changed.
+        batch_size: Pictures at a time.
+        max_skipped: Share of pictures that may be broken.
+
+    Returns:
+        Features float32 (N, F), the rows of `pictures` they belong to int64 (N,), and what was skipped.
+
+    Raises:
+        DataError: If too many pictures are broken, or all.
+    """
+    inputs = {"encoder": weights_digest(encoder), "pooling": encoder.pooling, "pictures": _pictures_digest(pictures)}
+    if cache is None:
+        return _compute_image_features(encoder, pictures, batch_size, max_skipped)
+    try:
+        artifact = Artifact.begin(cache, "image-features", inputs=inputs, resume=True)
+    except ArtifactError:
+        artifact = Artifact.begin(cache, "image-features", inputs=inputs, overwrite=True)
+    if not artifact.finished:
+        features, rows, skipped = _compute_image_features(encoder, pictures, batch_size, max_skipped)
+        np.save(artifact.path / "features.npy", features)
+        np.save(artifact.path / "rows.npy", rows)
+        artifact.finish({"skipped": skipped.report()})
+    skipped = Skipped.from_report(artifact.report["skipped"])
+    return np.load(artifact.path / "features.npy"), np.load(artifact.path / "rows.npy"), skipped
+
+
+def _pictures_digest(pictures: Pictures) -> str:
+    parts = list[str]()
+    for index, id_ in enumerate(pictures.ids):
+        path = pictures.path(index)
+        stat = path.stat() if path and path.exists() else None
+        parts += [id_, f"{stat.st_size} {stat.st_mtime_ns}" if stat else "-"]
+    return digest(*parts)
+
+
+@torch.inference_mode()
+def _compute_image_features(
+    encoder: ImageEncoder, pictures: Pictures, batch_size: int, max_skipped: float
+) -> tuple[np.ndarray, np.ndarray, Skipped]:
+    device = default_device()
+    encoder = encoder.to(device).eval()
+    skipped, rows, features = Skipped(), list[int](), list[np.ndarray]()
+    for indices, images in _decoded_batches(pictures, batch_size, skipped):
+        vectors = encoder(encoder.preprocess(images).to(device))
+        features.append(vectors.float().cpu().numpy())
+        rows += indices
+    skipped.check(len(pictures), max_skipped, "pictures")
+    if not rows:
+        raise DataError("not one of the pictures can be decoded")
+    return np.concatenate(features), np.array(rows, dtype=np.int64), skipped
+
+
+def _decoded_batches(pictures: Pictures, batch_size: int, skipped: Skipped) -> Iterator[tuple[list[int], list[Image]]]:
+    indices, images = list[int](), list[Image]()
+    for index in progress(range(len(pictures)), "picture features"):
+        try:
+            images.append(pictures.load(index))
+            indices.append(index)
+        except DataError as error:
+            skipped.add(str(error), pictures.ids[index])
+        if len(images) == batch_size or (images and index == len(pictures) - 1):
+            yield indices, images
+            indices, images = [], []
+    if images:  # the last picture was skipped
+        yield indices, images
+
+
+@dataclass(frozen=True)
+class TokenFeatures:
+    """Vectors of every token of some sentences, end to end, special tokens left out.
+
+    Attributes:
+        vectors: float16 (T, D).
+        begins: Where each sentence begins, int64 (sentences + 1,).
+        sentence_of: Sentence of each token, int64 (T,).
+    """
+
+    vectors: np.ndarray
+    begins: np.ndarray
+    sentence_of: np.ndarray
+
+
+@torch.inference_mode()
+def token_features(encoder: TextEncoder, sentences: Sequence[str], *, batch_size: int = 64) -> TokenFeatures:
+    """Encode sentences once, for training on frozen features.
+
+    Half precision halves the memory; the heads trained on it see differences of 1e-3, less than dropout makes.
+    Sentences longer than the model reads are cut at its length.
+    """
+    device = default_device()
+    encoder = encoder.to(device).eval()
+    encoded = encoder.tokenizer(
+        list(sentences), truncation=True, max_length=encoder.max_length, return_special_tokens_mask=True
+    )
+    lengths = np.array(
+        [len(ids) - sum(mask) for ids, mask in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)]
+    )
+    begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    vectors = np.zeros((int(begins[-1]), encoder.width), dtype=np.float16)
+    order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
+    for at in progress(range(0, len(order), batch_size), "token features"):
+        rows = order[at : at + batch_size]
+        ids = [np.array(encoded["input_ids"][i]) for i in rows]
+        states = encode_ids(encoder, ids).numpy()
+        for row, state in zip(rows, states, strict=True):
+            special = np.array(encoded["special_tokens_mask"][row], dtype=bool)
+            vectors[begins[row] : begins[row + 1]] = state[: len(special)][~special]
+    return TokenFeatures(vectors, begins, np.repeat(np.arange(len(lengths)), lengths))
+
+
+def encode_ids(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> torch.Tensor:
+    """Token vectors of sequences of different lengths, special tokens included, float32 (B, L, D) on the CPU."""
+    device = next(encoder.parameters()).device
+    input_ids = pad(ids, encoder.tokenizer.pad_token_id or 0).to(device)
+    mask = pad([np.ones(len(row), np.int64) for row in ids], 0).to(device)
+    return encoder(input_ids, mask).float().cpu()
+
+
+def progress(items: Any, what: str) -> Any:
+    """A progress bar on a terminal, nothing elsewhere."""
+    return tqdm(items, desc=what, leave=False, disable=not sys.stderr.isatty())

@@ -1,0 +1,148 @@
+"""Hugging Face text encoders, any subset of their hidden layers side by side."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightread.artifacts import digest
+from sightread.checks import check_shape
+from sightread.errors import ArtifactError, ConfigError, DataError
+
+
+class TextEncoder(nn.Module):
+    """A Hugging Face encoder whose chosen hidden layers are concatenated.
+
+    Args:
+        model: The model.
+        tokenizer: Its fast tokenizer.
+        layers: Which hidden states, as indices into `hidden_states` (0 is the embedding, -1 the last layer).
+
+    Attributes:
+        width: D, the width of one token's vector.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, layers: Sequence[int] = (-1,)) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.layers = model, tokenizer, tuple(layers)
+        depth = model.config.num_hidden_layers + 1
+        wrong = [layer for layer in self.layers if not -depth <= layer < depth]
+        if wrong or not self.layers:
+            raise ConfigError(f"layers {list(self.layers)}: this model has hidden states {-depth} to {depth - 1}")
+        self.width: int = model.config.hidden_size * len(self.layers)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, layers: Sequence[int] = (-1,)) -> TextEncoder:
+        """Load a folder or Hub name; raises `ArtifactError` if it cannot be loaded."""
+        return cls(load_model(name, "AutoModel"), load_tokenizer(name), layers)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token vectors.
+
+        Args:
+            input_ids: int64 (B, L), special tokens included.
+            attention_mask: int64 (B, L), 1 at real tokens.
+
+        Returns:
+            float (B, L, D).
+        """
+        check_shape("input_ids", input_ids, "B L")
+        check_shape("attention_mask", attention_mask, "B L", B=input_ids.shape[0], L=input_ids.shape[1])
+        last_only = self.layers == (-1,)
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=not last_only)
+        if last_only:
+            return output.last_hidden_state
+        return torch.cat([output.hidden_states[layer] for layer in self.layers], dim=-1)  # (B, L, D)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model can read, special ones included."""
+        positions = getattr(self.model.config, "max_position_embeddings", 512)
+        # RoBERTa numbers positions from padding_idx + 1, so that two of its 514 can never be used
+        offset = self.model.config.pad_token_id + 1 if "roberta" in self.model.config.model_type else 0
+        return int(min(positions - offset, self.tokenizer.model_max_length))
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model and tokenizer; which layers is the caller's to remember."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_model(name: str | Path, auto_class: str) -> Any:
+    """Load a model through one of transformers' Auto classes, from safetensors only (never a pickle).
+
+    Raises:
+        ArtifactError: If the folder does not exist or holds no such model.
+    """
+    import transformers
+
+    _check_exists(name)
+    try:
+        return getattr(transformers, auto_class).from_pretrained(str(name), use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
+
+
+def load_tokenizer(name: str | Path) -> Any:
+    """Load a fast tokenizer.
+
+    Raises:
+        ArtifactError: If there is none.
+        DataError: If it is a slow one, which cannot say which characters a token covers.
+    """
+    from transformers import AutoTokenizer
+
+    _check_exists(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name))
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{name} cannot be loaded as a tokenizer: {_first_line(error)}") from error
+    return check_fast(tokenizer)
+
+
+def check_fast(tokenizer: Any) -> Any:
+    """The tokenizer, or `DataError` if it is not a fast one."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise DataError(
+            f"{type(tokenizer).__name__} is a slow tokenizer, which cannot say which characters a token covers; "
+            "use a model with a fast one (a tokenizer.json)"
+        )
+    return tokenizer
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Digest of what a tokenizer does to text; padding and truncation, which calls change, do not count."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return digest(json.dumps({k: v for k, v in state.items() if k not in {"padding", "truncation"}}, sort_keys=True))
+
+
+def build_word_tokenizer(lines: Sequence[str]) -> Any:
+    """A lower-casing BERT tokenizer in which every word of `lines` is one token; for small closed worlds."""
+    from transformers import BertTokenizer
+
+    words = sorted({word for line in lines for word in line.lower().split()})
+    characters = sorted({character for word in words for character in word})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *characters, *(f"##{c}" for c in characters)]
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=512)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """A frozen copy in evaluation mode."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+def _check_exists(name: str | Path) -> None:
+    looks_local = isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
+    if looks_local and not Path(name).is_dir():
+        raise ArtifactError(f"no model folder at {name}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""Heads, losses and exact search: plain parts with flat arguments."""

@@ -1,0 +1,46 @@
+"""Heads on frozen or trained encoders."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sightread.config import check_choice
+
+HEADS = ("linear", "dense")
+
+
+class ProjectionHead(nn.Module):
+    """An MLP into the joint space: LayerNorm, linear, ReLU, dropout, linear, unit length.
+
+    As in Tan & Bansal (2020, section 3.2), but for the LayerNorm: backbones differ in the scale and offset of their
+    features, and without it the same learning rate does not serve them all.
+
+    Args:
+        width: Input width D or F.
+        hidden: Width of the hidden layer, 256 in the paper.
+        out: Width of the joint space E, 64 in the paper.
+        dropout: Dropout on the hidden layer.
+    """
+
+    def __init__(self, width: int, hidden: int, out: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.in_width = width
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Unit vectors (..., E) of states (..., D)."""
+        return functional.normalize(self.layers(x), dim=-1)
+
+
+def build_voken_head(kind: str, width: int, out: int) -> nn.Module:
+    """What predicts a voken from a token's state (..., D) -> (..., out).
+
+    "linear" is the paper's; "dense" is linear, GELU, LayerNorm, linear, shaped as BERT's own language-model head.
+    """
+    check_choice("head", kind, HEADS)
+    if kind == "linear":
+        return nn.Linear(width, out)
+    return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, out))

@@ -1,0 +1,63 @@
+"""Losses, as pure functions. Each returns a scalar, the mean over the rows that carry a label.
+
+| function | used by | inputs |
+| --- | --- | --- |
+| `token_classification` | MLM, voken classification | logits (..., C), labels (...) with `IGNORED` |
+| `cosine_regression` | voken regression | predictions (..., F), targets (..., F), which rows (...) |
+| `pairwise_hinge` | matching | score with the right and with one wrong picture, each (T,) |
+| `batch_hinge`, `info_nce` | matching | scores (T, B), row of the right picture (T,), which are no negatives (T, B) |
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from sightread.contracts import IGNORED
+
+
+def token_classification(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy over the labelled positions: -mean log softmax(logits)[label]; zero if there are none."""
+    flat_logits, flat_labels = logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1)
+    total = functional.cross_entropy(flat_logits, flat_labels, ignore_index=IGNORED, reduction="sum")
+    return total / (flat_labels != IGNORED).sum().clamp(min=1)
+
+
+def cosine_regression(predictions: Tensor, targets: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of 1 - cos(prediction, target) over the rows where `chosen` (bool) holds; zero if there are none."""
+    distance = 1 - functional.cosine_similarity(predictions.float(), targets.float(), dim=-1)
+    return (distance * chosen).sum() / chosen.sum().clamp(min=1)
+
+
+def pairwise_hinge(positive: Tensor, negative: Tensor, margin: float = 0.5) -> Tensor:
+    """Mean of max(0, margin - positive + negative) (Tan & Bansal 2020, equation 3)."""
+    return (margin - positive + negative).clamp(min=0).mean()
+
+
+def batch_hinge(scores: Tensor, targets: Tensor, excluded: Tensor, margin: float = 0.5) -> Tensor:
+    """The hinge against every other picture of the batch, mean over pairs.
+
+    Args:
+        scores: Token-picture scores, float (T, B).
+        targets: Column of each token's own picture, int64 (T,).
+        excluded: True where a column shows the token's own picture and is no negative, bool (T, B).
+        margin: The margin.
+    """
+    positive = scores.gather(1, targets[:, None])
+    hinge = (margin - positive + scores).clamp(min=0).masked_fill(excluded, 0)
+    return hinge.sum() / (~excluded).sum().clamp(min=1)
+
+
+def info_nce(scores: Tensor, targets: Tensor, excluded: Tensor, temperature: Tensor | float) -> Tensor:
+    """Cross-entropy of each token's own picture against the batch (van den Oord et al. 2018).
+
+    Args:
+        scores: Token-picture scores, float (T, B).
+        targets: Column of each token's own picture, int64 (T,).
+        excluded: True where a column shows the token's own picture; such columns, but for the target itself, are
+            neither positives nor negatives, bool (T, B).
+        temperature: Scores are divided by it.
+    """
+    own = functional.one_hot(targets, scores.shape[1]).bool()
+    logits = (scores / temperature).masked_fill(excluded & ~own, float("-inf"))
+    return functional.cross_entropy(logits, targets)

@@ -1,0 +1,1 @@
+"""Complete configurations, as typed Python functions."""

@@ -1,0 +1,159 @@
+"""fit(): Hugging Face's Trainer around any Objective.
+
+Schedules, precision, distribution, logging and checkpoints are the Trainer's, under its own names. What is ours is the
+order: the examples of all epochs are laid end to end, each drawn from a generator keyed by (seed, epoch, example), so
+that an arm and its control see the same data, and a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from sightread.contracts import Examples, Objective
+from sightread.errors import ConfigError
+from sightread.runtime import default_device, keyed_rng, seed_everything
+
+LOG = "log.jsonl"
+
+
+def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) -> TrainingArguments:
+    """TrainingArguments for a run in `folder`, with our defaults beneath the user's settings.
+
+    Raises:
+        ConfigError: If a setting is wrong or contradicts another.
+    """
+    interactive = sys.stderr.isatty()
+    defaults = {
+        "output_dir": str(folder / "checkpoints"), "seed": seed, "logging_steps": 50, "save_strategy": "no",
+        "save_total_limit": 2, "report_to": "none", "disable_tqdm": not interactive, "remove_unused_columns": False,
+        "dataloader_pin_memory": False, "use_cpu": default_device() == "cpu",
+    }  # fmt: skip
+    try:
+        return TrainingArguments(**{**defaults, **settings})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"training settings: {error}") from error
+
+
+def fit(
+    objective: Objective, examples: Examples, *, args: TrainingArguments, resume: bool = False
+) -> list[dict[str, float]]:
+    """Train an objective in place.
+
+    Args:
+        objective: Model and loss; on return it holds the trained weights.
+        examples: What to train on.
+        args: Hugging Face's arguments. `args.seed` keys order, masks and dropout; checkpoints, if `save_strategy`
+            asks for any, go to `args.output_dir`, the log to `log.jsonl` beside it.
+        resume: Go on from the last whole checkpoint, if there is one.
+
+    Returns:
+        The log: a mapping of losses a logging step.
+    """
+    num_epochs = _num_epochs(examples, args)
+    stream = _Stream(examples, args.seed, num_epochs)
+    args.num_train_epochs, args.train_sampling_strategy = 1, "sequential"
+    seed_everything(args.seed)
+    trainer = _Trainer(model=objective, args=args, train_dataset=stream, data_collator=examples.collate)
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(Path(str(args.output_dir))) if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    objective.eval()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if args.should_save:
+        folder = Path(str(args.output_dir)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    return log
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint below `folder`: the Trainer writes `trainer_state.json` last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _num_epochs(examples: Examples, args: TrainingArguments) -> int:
+    if args.max_steps > 0:
+        per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return -(-args.max_steps * per_step // len(examples))
+    if args.num_train_epochs != int(args.num_train_epochs) or args.num_train_epochs < 1:
+        raise ConfigError(f"num_train_epochs={args.num_train_epochs}: expected a whole number; use max_steps for less")
+    return int(args.num_train_epochs)
+
+
+class _Stream(Dataset[Any]):
+    """All epochs end to end, each in its own order; item i is a function of (seed, i) alone."""
+
+    def __init__(self, examples: Examples, seed: int, num_epochs: int) -> None:
+        self.examples, self.seed, self.num_epochs = examples, seed, num_epochs
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def __len__(self) -> int:
+        return self.num_epochs * len(self.examples)
+
+    def __getitem__(self, item: int) -> Any:
+        epoch, place = divmod(item, len(self.examples))
+        index = int(self._order(epoch)[place])
+        return self.examples.example(index, keyed_rng(self.seed, epoch, index))
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return keyed_rng(self.seed, epoch).permutation(len(self.examples))
+
+
+class _Trainer(Trainer):
+    """The Trainer, taught to log every loss and to save objectives whose weights are tied."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        losses = model(**inputs)
+        for name, value in losses.items():
+            if name != "loss":
+                self._sums[name] = self._sums.get(name, 0) + value.detach().float()
+        self._count += 1
+        return (losses["loss"], losses) if return_outputs else losses["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs and self._count:
+            logs |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
+            self._sums, self._count = {}, 0
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model)
+        safetensors.torch.save_model(model, os.fspath(folder / "model.safetensors"))
+
+
+def quiet_progress() -> None:
+    """Keep the Trainer's own printing out of the way, for runs that report their progress themselves."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,1 @@
+"""From a corpus to a voken corpus, and to other tokenizers."""
