@@ -20,8 +20,7 @@ from torch import Tensor
 from sightread.artifacts import Artifact, write_atomic
 from sightread.config import check_choice
 from sightread.contracts import Batch, Examples, Losses, Objective, Task, to_device
-from sightread.encoders.features import weights_digest
-from sightread.encoders.text import load_model, load_tokenizer
+from sightread.encoders.text import load_model, load_tokenizer, weights_digest
 from sightread.runtime import default_device, keyed_rng, seed_everything
 from sightread.statistics import Summary, summarize
 from sightread.train import fit, training_arguments

@@ -16,8 +16,7 @@ from sightread.artifacts import Artifact
 from sightread.contracts import Objective, to_device
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.features import weights_digest
-from sightread.encoders.text import load_tokenizer, tokenizer_digest
+from sightread.encoders.text import load_tokenizer, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
 from sightread.modules.masked_lm import MaskedLanguageModel
 from sightread.runtime import keyed_rng, seed_everything

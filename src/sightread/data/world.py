@@ -97,7 +97,7 @@ class WorldConfig:
     seed: int = 0
     num_nouns: int = 96
     num_scenes: int = 3000
-    num_sentences: int = 20000
+    num_sentences: int = 16000
     captions_per_scene: int = 2
     sentences_per_noun: int = 10
     harm_examples: int = 600

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL.Image import Image
-from torch import nn
 from tqdm import tqdm
 
 from sightread.artifacts import Artifact, digest
@@ -22,20 +21,6 @@ from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder
 from sightread.errors import ArtifactError, DataError
 from sightread.runtime import default_device
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Digest of a module's names, shapes, types and values."""
-    parts = list[str | bytes]()
-    for name, value in sorted(module.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        parts += [
-            name,
-            str(tuple(tensor.shape)),
-            str(tensor.dtype),
-            tensor.flatten().view(torch.uint8).numpy().tobytes(),
-        ]
-    return digest(*parts)
 
 
 def image_features(
@@ -62,7 +47,7 @@ def image_features(
     Raises:
         DataError: If too many pictures are broken, or all.
     """
-    inputs = {"encoder": weights_digest(encoder), "pooling": encoder.pooling, "pictures": _pictures_digest(pictures)}
+    inputs = {"encoder": encoder.digest, "pictures": _pictures_digest(pictures)}
     if cache is None:
         return _compute_image_features(encoder, pictures, batch_size, max_skipped)
     try:

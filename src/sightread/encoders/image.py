@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from sightread.artifacts import digest
 from sightread.config import check_choice
-from sightread.encoders.text import load_model
+from sightread.encoders.text import load_model, weights_digest
 from sightread.errors import ArtifactError
 
 POOLINGS = ("pooled", "mean")
@@ -30,10 +33,21 @@ class ImageEncoder(nn.Module):
         check_choice("pooling", pooling, POOLINGS)
         super().__init__()
         self.model, self.processor, self.pooling = model, processor, pooling
+        self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, pooling: str = "pooled") -> ImageEncoder:
-        """Load a folder or Hub name; raises `ArtifactError` if it cannot be loaded."""
+    def from_pretrained(cls, name: str | Path, pooling: str = "pooled", *, whole: bool = False) -> ImageEncoder:
+        """Load a folder or Hub name.
+
+        Args:
+            name: The folder or name.
+            pooling: "pooled" or "mean".
+            whole: Squeeze the whole picture into the model's square, where its processor would cut out the centre. The
+                processor keeps this when it is saved.
+
+        Raises:
+            ArtifactError: If it cannot be loaded.
+        """
         model = load_model(name, "AutoModel")
         from transformers import AutoImageProcessor
 
@@ -41,11 +55,21 @@ class ImageEncoder(nn.Module):
             processor = AutoImageProcessor.from_pretrained(str(name), backend="pil")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{name} has no image processor: {error}") from error
+        if whole and getattr(processor, "do_center_crop", False):
+            processor.do_center_crop, processor.size = False, processor.crop_size
         return cls(model, processor, pooling)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what turns a picture into features: weights, preprocessing, pooling."""
+        return digest(
+            weights_digest(self), json.dumps(self.processor.to_dict(), sort_keys=True, default=str), self.pooling
+        )
 
     def preprocess(self, images: Sequence[Image]) -> Tensor:
         """Pictures as the model takes them, float32 (B, 3, H, W)."""
-        return self.processor(list(images), return_tensors="pt")["pixel_values"]
+        pixels = self.processor(list(images), return_tensors="pt")["pixel_values"]
+        return pixels.contiguous(memory_format=torch.channels_last)  # three times as fast for CNNs on a CPU
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features of preprocessed pictures, float (B, F)."""

@@ -122,6 +122,20 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest(json.dumps({k: v for k, v in state.items() if k not in {"padding", "truncation"}}, sort_keys=True))
 
 
+def weights_digest(module: nn.Module) -> str:
+    """Digest of a module's names, shapes, types and values."""
+    parts = list[str | bytes]()
+    for name, value in sorted(module.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        parts += [
+            name,
+            str(tuple(tensor.shape)),
+            str(tensor.dtype),
+            tensor.flatten().view(torch.uint8).numpy().tobytes(),
+        ]
+    return digest(*parts)
+
+
 def build_word_tokenizer(lines: Sequence[str]) -> Any:
     """A lower-casing BERT tokenizer in which every word of `lines` is one token; for small closed worlds."""
     from transformers import BertTokenizer

@@ -43,7 +43,7 @@ class ImageWordsConfig:
     min_count: int = 5
     seed: int = 0
     training: Mapping[str, Any] = field(
-        default_factory=lambda: {"num_train_epochs": 6, "per_device_train_batch_size": 64, "learning_rate": 2e-3,
+        default_factory=lambda: {"num_train_epochs": 4, "per_device_train_batch_size": 64, "learning_rate": 4e-3,
                                  "lr_scheduler_type": "cosine", "warmup_steps": 0.05}
     )  # fmt: skip
 

@@ -36,9 +36,9 @@ from sightread.bank import ImageBank
 from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective
 from sightread.data.captions import Captions
-from sightread.encoders.features import TokenFeatures, image_features, token_features, weights_digest
+from sightread.encoders.features import TokenFeatures, image_features, token_features
 from sightread.encoders.image import ImageEncoder
-from sightread.encoders.text import TextEncoder
+from sightread.encoders.text import TextEncoder, weights_digest
 from sightread.errors import DataError
 from sightread.modules.heads import ProjectionHead
 from sightread.modules.losses import batch_hinge, info_nce, pairwise_hinge
@@ -173,7 +173,7 @@ def train(
         overwrite: Replace what is in `out`.
         resume: Go on with an unfinished run in `out`.
     """
-    inputs = {"text_encoder": weights_digest(text_encoder), "image_encoder": weights_digest(image_encoder)}
+    inputs = {"text_encoder": weights_digest(text_encoder), "image_encoder": image_encoder.digest}
     inputs["captions"] = digest(*captions.texts, *captions.pictures.ids, captions.picture_of.tobytes())
     inputs["bank"] = bank.digest if bank else "the captioned pictures"
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)

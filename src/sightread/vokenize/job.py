@@ -20,8 +20,7 @@ from tqdm import tqdm
 from sightread.artifacts import Artifact
 from sightread.data.corpora import Corpus
 from sightread.data.voken_corpus import KIND, Line, TextOf, VokenCorpus, read_shard, shard_path, write_shard
-from sightread.encoders.features import weights_digest
-from sightread.encoders.text import check_fast, tokenizer_digest
+from sightread.encoders.text import check_fast, tokenizer_digest, weights_digest
 from sightread.runtime import keyed_rng
 from sightread.vokenizer import Vokenizer
 

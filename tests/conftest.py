@@ -1,0 +1,145 @@
+"""Small things that many tests share, each made once a session: no network, no data, a few seconds in all."""
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import time
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are slower on more, and sums stay in one order
+os.environ.setdefault("SIGHTREAD_DEVICE", "cpu")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from sightread.runtime import data_root, seed_everything
+
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("suite")
+
+LAYERS = (-2, -1)  # hidden layers that the fixtures' vokenizer reads
+_PRELOADED = ["sightread.methods.matching", "sightread.methods.voken", "sightread.vokenize.job", "accelerate",
+              "transformers.models.bert.modeling_bert", "transformers.models.resnet.modeling_resnet"]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of real data skip, and say why, where there is none; the server of `kill_when` gets up beforehand."""
+    if any("kill_when" in item.fixturenames for item in items):
+        multiprocessing.set_forkserver_preload(_PRELOADED)
+        multiprocessing.forkserver.ensure_running()
+    if data_root() is None:
+        for item in items:
+            if "realdata" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="SIGHTREAD_DATA names no folder of real data"))
+
+
+@pytest.fixture(scope="session")
+def world_folder(tmp_path_factory):
+    """A controlled world of 96 nouns with 24 captioned pictures of 32 pixels and 80 lines of text."""
+    from sightread.data.world import WorldConfig, write_world
+
+    folder = tmp_path_factory.mktemp("world") / "world"
+    config = WorldConfig(num_scenes=24, num_sentences=80, sentences_per_noun=2, harm_examples=12, image_size=32)
+    write_world(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captions(world_folder):
+    """The world's 24 pictures with two captions each, as `read_captions` gives them."""
+    from sightread.data.captions import read_captions
+
+    return read_captions(world_folder / "captions.tsv")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(world_folder, captions):
+    """A lower-casing BERT tokenizer: every word of the world is one token, other words fall into characters."""
+    from sightread.data.corpora import Corpus
+    from sightread.encoders.text import build_word_tokenizer
+
+    return build_word_tokenizer([*Corpus(world_folder / "corpus.txt"), *captions.texts])
+
+
+@pytest.fixture(scope="session")
+def text_encoder_folder(tokenizer, tmp_path_factory):
+    """A random BERT with its MLM head, 2 layers of width 16 and 64 positions, and the word tokenizer."""
+    from transformers import BertForMaskedLM
+
+    seed_everything(0)
+    folder = tmp_path_factory.mktemp("text_encoder")
+    BertForMaskedLM(tiny_bert(len(tokenizer))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_bert(vocab_size, dropout=0.1, **settings):
+    """A BERT config: 2 layers of width 16, 64 positions, `dropout` everywhere."""
+    from transformers import BertConfig
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    return BertConfig(vocab_size=vocab_size, max_position_embeddings=64, **sizes | dropouts | settings)
+
+
+@pytest.fixture(scope="session")
+def image_encoder_folder(tmp_path_factory):
+    """A random ResNet for pictures of 32 pixels, 12 features wide, with its image processor."""
+    from sightread.encoders.image import build_small_image_encoder
+
+    seed_everything(1)
+    folder = tmp_path_factory.mktemp("image_encoder")
+    build_small_image_encoder(32, (8, 12)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vokenizer_folder(captions, text_encoder_folder, image_encoder_folder, tmp_path_factory):
+    """A vokenizer trained for two epochs; its bank is the world's 24 pictures, its joint space 8 wide."""
+    from sightread.encoders.image import ImageEncoder
+    from sightread.encoders.text import TextEncoder
+    from sightread.methods import matching
+
+    folder = tmp_path_factory.mktemp("vokenizer") / "vokenizer"
+    training = {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1e-2}
+    config = matching.MatchingConfig(layers=LAYERS, hidden=16, width=8, max_length=24, training=training)
+    text_encoder = TextEncoder.from_pretrained(text_encoder_folder, LAYERS)
+    image_encoder = ImageEncoder.from_pretrained(image_encoder_folder)
+    matching.train(config, captions, folder, text_encoder=text_encoder, image_encoder=image_encoder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def voken_corpus_folder(world_folder, vokenizer_folder, tmp_path_factory):
+    """The world's text with the vokenizer's pictures, V = 24, in one shard."""
+    from sightread.data.corpora import Corpus
+    from sightread.vokenize.job import vokenize
+    from sightread.vokenizer import Vokenizer
+
+    folder = tmp_path_factory.mktemp("voken_corpus") / "voken_corpus"
+    vokenize(Corpus(world_folder / "corpus.txt"), Vokenizer.from_pretrained(vokenizer_folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kill_when():
+    """`kill_when(condition, function, *args)`: run a module's function in a process of its own, kill -9 it once the
+    condition holds. It fails if the process ends by itself. Processes come from a server that has imported torch."""
+
+    def run(condition, function, *args):
+        process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
+        process.start()
+        try:
+            while not condition():
+                assert process.is_alive(), "the process ended before it was to be killed"
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+    return run

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightread.contracts import IGNORED
+from sightread.data.blocks import TokenBlocks, special_tokens_around
+from sightread.data.corpora import Corpus
+from sightread.encoders.text import build_word_tokenizer
+from sightread.errors import ConfigError, DataError
+from sightread.runtime import keyed_rng
+from sightread.vokenize.job import tokenize, write_corpus
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat"]
+NO_VOKEN_EVERY = 7  # the voken of the t-th token of a corpus is t, but each seventh token has none
+
+
+@pytest.fixture(scope="module")
+def words():
+    return build_word_tokenizer(WORDS)
+
+
+class Lines(list):
+    """Lines as a corpus."""
+
+    digest = "d1"
+
+
+def vokened(lines, tokenizer, out):
+    """A voken corpus in shards of two lines, whose vokens number its tokens."""
+    numbers = iter(range(1000))
+
+    def assign(first, bare):
+        rows = [np.array([next(numbers) for _ in line.token_ids], np.int64) for line in bare]
+        return [np.where(row % NO_VOKEN_EVERY == 0, 1000, row) for row in rows]
+
+    return write_corpus(Lines(lines), tokenizer, out, num_vokens=1000, assign=assign, lines_per_shard=2)
+
+
+def examples(blocks, seed=0):
+    return [blocks.example(i, keyed_rng(seed, i)) for i in range(len(blocks))]
+
+
+texts = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@settings(max_examples=25)
+@given(lines=texts, room=st.integers(1, 9))
+def test_blocks_tile_the_corpus(tmp_path_factory, words, packed, lines, room):
+    corpus = vokened(lines, words, tmp_path_factory.mktemp("blocks") / "x")
+    rows = examples(TokenBlocks(corpus, words, max_length=room + 2, packed=packed, probability=0.5))
+    for row in rows:
+        assert len({len(column) for column in row.values()}) == 1
+        assert row["input_ids"][[0, -1]].tolist() == [words.cls_token_id, words.sep_token_id]
+        assert row["mlm_labels"][[0, -1]].tolist() == row["voken_labels"][[0, -1]].tolist() == [IGNORED, IGNORED]
+
+    read = [np.where(row["mlm_labels"] == IGNORED, row["input_ids"], row["mlm_labels"])[1:-1].tolist() for row in rows]
+    lengths = [len(line.split()) for line in lines]
+    if packed:
+        lengths = [sum(lengths)]
+    assert [len(block) for block in read] == [
+        size for length in lengths for size in [room] * (length // room) + [length % room] * (length % room > 0)
+    ]
+    tokens = [words.vocab[word] for line in lines for word in line.split()]
+    assert [id_ for block in read for id_ in block] == tokens
+
+    numbers = np.arange(len(tokens))
+    vokens = np.concatenate([row["voken_labels"][1:-1] for row in rows])
+    assert vokens.tolist() == np.where(numbers % NO_VOKEN_EVERY == 0, IGNORED, numbers).tolist()
+
+
+LINES = [" ".join(WORDS[i % 6] for i in range(n)) for n in (40, 1, 25, 13)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_masks_know_nothing_of_the_vokens(tmp_path, words, packed):
+    (tmp_path / "corpus.txt").write_text("\n".join(LINES))
+    plain = tokenize(Corpus(tmp_path / "corpus.txt"), words, tmp_path / "plain")
+    corpora = plain, vokened(LINES, words, tmp_path / "vokens")
+    control, grounded = (examples(TokenBlocks(c, words, max_length=10, packed=packed)) for c in corpora)
+    for one, two in zip(control, grounded, strict=True):
+        assert np.array_equal(one["input_ids"], two["input_ids"])
+        assert np.array_equal(one["mlm_labels"], two["mlm_labels"])
+        assert (one["voken_labels"] == IGNORED).all()
+    assert any((row["voken_labels"] != IGNORED).any() for row in grounded)
+
+
+def test_an_example_follows_from_its_index_and_key(tmp_path, words):
+    blocks = TokenBlocks(vokened(LINES, words, tmp_path / "x"), words, max_length=42, probability=0.5)
+    one, again, other = (blocks.example(0, keyed_rng(seed, 0))["mlm_labels"] for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    hidden = (one[1:-1] != IGNORED).mean()
+    assert 0.25 < hidden < 0.75  # of 40 tokens, at a probability of a half
+
+
+def test_collate_pads_on_the_right(tmp_path, words):
+    blocks = TokenBlocks(vokened(LINES[1:], words, tmp_path / "x"), words, max_length=32)
+    blocks.pad_id = 99  # zero would hide a mix-up with the attention mask
+    rows = examples(blocks)
+    batch = blocks.collate(rows)
+    lengths = [1 + 2, 25 + 2, 13 + 2]
+    assert set(batch) == {"input_ids", "attention_mask", "mlm_labels", "voken_labels"}
+    assert all(tensor.dtype == torch.int64 and tensor.shape == (3, 27) for tensor in batch.values())
+    fills = {"input_ids": 99, "attention_mask": 0, "mlm_labels": IGNORED, "voken_labels": IGNORED}
+    for i, length in enumerate(lengths):
+        assert batch["attention_mask"][i, :length].tolist() == [1] * length
+        assert all(batch[name][i, :length].tolist() == column.tolist() for name, column in rows[i].items())
+        assert all((batch[name][i, length:] == fill).all() for name, fill in fills.items())
+
+
+def test_padding_and_masks_take_the_ids_of_the_tokenizer(tmp_path):
+    from transformers import BertTokenizer
+
+    odd = BertTokenizer(vocab={"[UNK]": 0, "[MASK]": 1, "[SEP]": 2, "[CLS]": 3, "[PAD]": 4, "the": 5})
+    blocks = TokenBlocks(vokened(["the " * 9, "the"], odd, tmp_path / "x"), odd, max_length=16, probability=1.0)
+    batch = blocks.collate(examples(blocks))
+    assert batch["input_ids"][:, 0].tolist() == [3, 3]
+    assert batch["input_ids"][1, 2:].tolist() == [2] + [4] * 8
+    assert (batch["input_ids"][0] == 1).sum() > 4
+
+
+def test_what_cannot_be_cut_into_blocks_is_refused(tmp_path, words):
+    corpus = vokened(LINES, words, tmp_path / "x")
+    assert len(TokenBlocks(corpus, words, max_length=3)) == 40 + 1 + 25 + 13
+    with pytest.raises(ConfigError, match="max_length=2 leaves no room"):
+        TokenBlocks(corpus, words, max_length=2)
+    for lines in ([], ["", ""]):
+        empty = vokened(lines, words, tmp_path / f"empty-{len(lines)}")
+        with pytest.raises(DataError, match=f"{empty.path} holds no tokens"):
+            TokenBlocks(empty, words, max_length=8)
+    unmasked = build_word_tokenizer(WORDS)
+    unmasked.mask_token = None
+    with pytest.raises(ConfigError, match="no mask token"):
+        TokenBlocks(corpus, unmasked, max_length=8)
+
+
+@pytest.mark.parametrize(
+    ("template", "around"),
+    [("[CLS] $A [SEP]", ([0], [1])), ("$A [SEP]", ([], [1])), ("[CLS] [CLS] $A", ([0, 0], [])), ("$A", ([], []))],
+)
+def test_special_tokens_around(template, around):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({"[CLS]": 0, "[SEP]": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("[CLS]", 0), ("[SEP]", 1)])
+    before, after = special_tokens_around(PreTrainedTokenizerFast(tokenizer_object=raw))
+    assert (before.tolist(), after.tolist()) == around
+    assert before.dtype == after.dtype == np.int64

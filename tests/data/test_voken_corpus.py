@@ -1,0 +1,154 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightread.artifacts import Artifact
+from sightread.contracts import IGNORED
+from sightread.data.voken_corpus import (
+    KIND,
+    Line,
+    TextOf,
+    VokenCorpus,
+    read_shard,
+    shard_path,
+    voken_dtype,
+    write_shard,
+)
+from sightread.errors import ArtifactError
+
+EDGES = [0, 1, 255, 256, 65535, 65536, 2**31 - 1]
+
+
+@st.composite
+def lines_of(draw, num_vokens):
+    """A line with 0 to 6 tokens and vokens up to and including V, which means "none"."""
+    size = draw(st.integers(0, 6))
+
+    def column(high, dtype):
+        return np.array(draw(st.lists(st.integers(0, high), min_size=size, max_size=size)), dtype)
+
+    text = draw(st.text(max_size=8))
+    return Line(text, *(column(2**31 - 1, np.int32) for _ in range(3)), column(num_vokens, np.int64))
+
+
+def line(text, token_ids, voken_ids):
+    at = np.arange(len(token_ids), dtype=np.int32)
+    return Line(text, np.array(token_ids, np.int32), at, at + 1, np.array(voken_ids, np.int64))
+
+
+SHARDS = [[line("a b", [5, 6], [0, 3]), line("", [], [])], [line("c", [7], [2])]]
+
+
+def store(folder, shards, num_vokens):
+    """A voken corpus with these shards."""
+    config, inputs = {"num_vokens": num_vokens, "lines_per_shard": 2}, {"corpus": "c0", "tokenizer": "t0"}
+    artifact = Artifact.begin(folder, KIND, config=config, inputs=inputs)
+    for index, lines in enumerate(shards):
+        write_shard(artifact.path, index, lines, num_vokens)
+    tokens = [len(line.token_ids) for lines in shards for line in lines]
+    artifact.finish({"shards": len(shards), "lines": len(tokens), "tokens": sum(tokens)})
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return store(tmp_path / "vokens", SHARDS, num_vokens=3)
+
+
+def same(one, two):
+    names = ("token_ids", "starts", "ends", "voken_ids")
+    return one.text == two.text and all(np.array_equal(getattr(one, n), getattr(two, n)) for n in names)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_what_is_written_is_read(tmp_path_factory, data):
+    num_vokens = data.draw(st.sampled_from(EDGES))
+    shards = data.draw(st.lists(st.lists(lines_of(num_vokens), min_size=1, max_size=4), max_size=3))
+    corpus = VokenCorpus(store(tmp_path_factory.mktemp("vokens") / "x", shards, num_vokens))
+    lines = [line for shard in shards for line in shard]
+    assert all(same(one, two) for one, two in zip(corpus, lines, strict=True))
+    assert all(read.voken_ids.dtype == np.int64 and read.token_ids.dtype == np.int32 for read in corpus)
+    tokens, vokens, begins = corpus.flat()
+    assert tokens.dtype == vokens.dtype == np.int32
+    assert begins.tolist() == [0, *np.cumsum([len(line.token_ids) for line in lines], dtype=int)]
+    assert tokens.tolist() == [id_ for line in lines for id_ in line.token_ids]
+    assert vokens.tolist() == [IGNORED if v == num_vokens else v for line in lines for v in line.voken_ids]
+    assert (len(corpus), corpus.num_tokens, corpus.num_vokens) == (len(lines), len(tokens), num_vokens)
+
+
+def test_no_voken_is_ignored_and_zero_is_not(folder):
+    assert VokenCorpus(folder).flat()[1].tolist() == [0, IGNORED, 2]
+
+
+def test_without_a_bank_no_token_has_a_voken(tmp_path):
+    lines = [line("a b", [5, 6], [0, 0])]
+    assert VokenCorpus(store(tmp_path / "x", [lines], num_vokens=0)).flat()[1].tolist() == [IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize(
+    ("num_vokens", "bytes_each"), [(0, 1), (255, 1), (256, 2), (65535, 2), (65536, 4), (2**32 - 1, 4)]
+)
+def test_vokens_take_the_fewest_bytes_that_hold_v(tmp_path, num_vokens, bytes_each):
+    assert voken_dtype(num_vokens) == np.dtype(f"u{bytes_each}")
+    write_shard(tmp_path, 0, [line("a", [5], [num_vokens])], num_vokens)
+    stored = pq.read_schema(shard_path(tmp_path, 0)).field("voken_ids").type.value_type
+    assert str(stored) == f"uint{8 * bytes_each}"
+    assert read_shard(shard_path(tmp_path, 0))[0].voken_ids.tolist() == [num_vokens]
+
+
+@pytest.mark.parametrize("read", [list, VokenCorpus.flat], ids=["lines", "flat"])
+@pytest.mark.parametrize("tear", [lambda data: data[: len(data) // 2], lambda data: b""], ids=["half", "empty"])
+def test_a_torn_shard_is_an_error_that_names_it(folder, read, tear):
+    path = shard_path(folder, 1)
+    path.write_bytes(tear(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=r"shard-00001\.parquet cannot be read"):
+        read(VokenCorpus(folder))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_missing_shard_is_an_error(folder, index):
+    shard_path(folder, index).unlink()
+    with pytest.raises(ArtifactError, match="has 1 shards, its manifest says 2"):
+        VokenCorpus(folder)
+
+
+def test_a_shard_too_many_is_an_error(folder):
+    write_shard(folder, 2, SHARDS[0], num_vokens=3)
+    with pytest.raises(ArtifactError, match="has 3 shards, its manifest says 2"):
+        VokenCorpus(folder)
+
+
+def test_an_interrupted_write_leaves_no_shard(folder, monkeypatch):
+    def torn(table, where, **_):
+        where.write_bytes(b"PAR1")
+        raise OSError("no space")
+
+    monkeypatch.setattr(pq, "write_table", torn)
+    with pytest.raises(OSError, match="no space"):
+        write_shard(folder, 2, SHARDS[0], num_vokens=3)
+    assert len(list(VokenCorpus(folder))) == 3
+
+
+def test_datasets_loads_the_shards_as_they_are(folder, tmp_path):
+    import datasets
+
+    files = [str(path) for path in VokenCorpus(folder).shards]
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.column_names == ["text", "token_ids", "starts", "ends", "voken_ids"]
+    assert loaded["text"][:] == ["a b", "", "c"]
+    assert loaded["token_ids"][:] == [[5, 6], [], [7]]
+    assert loaded["voken_ids"][:] == [[0, 3], [], [2]]
+    assert loaded["ends"][:] == [[1, 2], [], [1]]
+
+
+def test_it_gives_its_text_and_knows_its_tokenizer(folder):
+    corpus = VokenCorpus(folder)
+    assert list(TextOf(corpus)) == list(TextOf(corpus)) == ["a b", "", "c"]
+    assert TextOf(corpus).digest == "c0"
+    assert corpus.lines_per_shard == 2
+    corpus.check_tokenizer("t0")
+    with pytest.raises(ArtifactError, match=r"the tokenizer does not fit.*vokens/tokenizer.*revokenize"):
+        corpus.check_tokenizer("t1")

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from sightread.encoders.image import ImageEncoder, build_small_image_encoder
+from sightread.errors import ArtifactError, ConfigError
+from sightread.runtime import data_root
+
+VIT = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+TEXT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 9}
+CONFIGS = {
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"},
+    "mobilenet_v2": {"image_size": 32, "depth_multiplier": 0.25},
+    "vit": VIT,
+    "dinov2": VIT,
+    "clip": {"vision_config": VIT, "text_config": TEXT, "projection_dim": 10},
+    "siglip": {"vision_config": VIT, "text_config": TEXT},
+}
+PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def tiny(kind):
+    torch.manual_seed(0)
+    return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **CONFIGS[kind])).eval()
+
+
+def tower(model):
+    return getattr(model, "vision_model", model)
+
+
+def encode(model, pooling):
+    with torch.no_grad():
+        return ImageEncoder(model, None, pooling)(PIXELS).numpy()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_mean_is_the_mean_of_the_last_map_or_states(kind):
+    model = tiny(kind)
+    with torch.no_grad():
+        states = tower(model)(pixel_values=PIXELS).last_hidden_state.double().numpy()
+    if kind in ("resnet", "mobilenet_v2"):  # (B, F, H, W)
+        states = states.reshape(*states.shape[:2], -1).swapaxes(1, 2)
+    expected = np.stack([[column.sum() / len(picture) for column in picture.T] for picture in states])
+    np.testing.assert_allclose(encode(model, "mean"), expected, rtol=1e-4, atol=1e-5)
+
+
+def own_feature(model, kind):
+    """What the model's makers call the feature of a picture, put together by hand."""
+    output = tower(model)(pixel_values=PIXELS)
+    if kind == "clip":
+        return output.pooler_output @ model.visual_projection.weight.T
+    if kind in ("resnet", "mobilenet_v2"):
+        return output.last_hidden_state.mean(dim=(2, 3))
+    if kind == "vit":
+        return torch.tanh(model.pooler.dense(output.last_hidden_state[:, 0]))
+    if kind == "dinov2":
+        return output.last_hidden_state[:, 0]
+    return model.vision_model.head(output.last_hidden_state)  # SigLIP pools by attention
+
+
+@pytest.mark.parametrize(("kind", "width"), zip(CONFIGS, [12, 1280, 16, 16, 10, 16], strict=True))
+def test_pooled_is_what_the_model_calls_its_feature(kind, width):
+    model = tiny(kind)
+    with torch.no_grad():
+        expected = own_feature(model, kind).numpy()
+    features = encode(model, "pooled")
+    assert features.shape == (3, width)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_a_pooler_gives_its_mean():
+    config = transformers.AutoConfig.for_model("vit", **VIT)
+    model = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    np.testing.assert_array_equal(encode(model, "pooled"), encode(model, "mean"))
+
+
+def test_an_unknown_pooling_is_refused_with_a_suggestion():
+    with pytest.raises(ConfigError, match="did you mean 'pooled'"):
+        ImageEncoder(tiny("resnet"), None, "poled")
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(256, size=(24, 24, 3), dtype=np.uint8)) for _ in range(4)]
+
+
+def test_the_small_encoder_scales_pixels_and_keeps_their_size(images):
+    encoder = build_small_image_encoder(24, (6, 10)).eval()
+    pixels = encoder.preprocess(images)
+    expected = np.stack([np.asarray(image).transpose(2, 0, 1) / 127.5 - 1 for image in images])
+    np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-5)
+    assert encoder(pixels).shape == (4, 10)
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "mean"])
+def test_a_saved_encoder_gives_the_same_features(images, tmp_path, pooling):
+    encoder = build_small_image_encoder(24, (6, 10)).eval()
+    encoder.save_pretrained(tmp_path)
+    loaded = ImageEncoder.from_pretrained(tmp_path, pooling).eval()
+    assert loaded.pooling == pooling
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(loaded.preprocess(images)), encoder(encoder.preprocess(images)))
+
+
+def test_missing_or_incomplete_folders_are_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="missing"):
+        ImageEncoder.from_pretrained(tmp_path / "missing")
+    tiny("resnet").save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="image processor"):
+        ImageEncoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.realdata
+def test_mobilenet_tells_its_pictures_apart():
+    encoder = ImageEncoder.from_pretrained(data_root() / "models" / "mobilenet-v2-1.0-224").eval()
+    grey, noise = Image.new("RGB", (300, 200), "grey"), Image.effect_noise((300, 200), 90).convert("RGB")
+    with torch.no_grad():
+        features = encoder(encoder.preprocess([grey, noise, grey]))
+    assert features.shape == (3, 1280)
+    torch.testing.assert_close(features[0], features[2])
+    assert torch.nn.functional.cosine_similarity(features[0], features[1], dim=0) < 0.9

@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightread.contracts import IGNORED
+from sightread.modules.losses import batch_hinge, cosine_regression, info_nce, pairwise_hinge, token_classification
+
+cases = given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(2, 5))
+
+
+def log_softmax(x):
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def numpy_classification(logits, labels):
+    kept = [(row, label) for row, label in zip(logits, labels, strict=True) if label != IGNORED]
+    return np.mean([-log_softmax(row)[label] for row, label in kept]) if kept else 0.0
+
+
+def numpy_cosine(predictions, targets, chosen):
+    pairs = [(p, t) for p, t, c in zip(predictions, targets, chosen, strict=True) if c]
+    return np.mean([1 - p @ t / np.sqrt((p @ p) * (t @ t)) for p, t in pairs]) if pairs else 0.0
+
+
+def numpy_batch_hinge(scores, targets, excluded, margin):
+    rows, columns = scores.shape
+    pairs = [(i, j) for i in range(rows) for j in range(columns) if not excluded[i, j]]
+    return np.mean([max(0, margin - scores[i, targets[i]] + scores[i, j]) for i, j in pairs]) if pairs else 0.0
+
+
+def numpy_info_nce(scores, targets, excluded, temperature):
+    losses = []
+    for row, target, out in zip(scores / temperature, targets, excluded, strict=True):
+        kept = [j for j in range(len(row)) if j == target or not out[j]]
+        losses.append(-log_softmax(row[kept])[kept.index(target)])
+    return np.mean(losses)
+
+
+def same_picture(pictures, targets):
+    """Which columns show the token's own picture, bool (T, B)."""
+    return pictures[targets][:, None] == pictures[None, :]
+
+
+def matching_case(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(3, size=columns)  # few of them, so that a batch often holds one twice
+    targets = rng.integers(columns, size=rows)
+    return rng.standard_normal((rows, columns)), targets, same_picture(pictures, targets)
+
+
+@cases
+def test_token_classification_is_the_mean_over_labelled_positions(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    logits = 5 * rng.standard_normal((rows, 3, columns))
+    labels = np.where(rng.random((rows, 3)) < 0.4, IGNORED, rng.integers(columns, size=(rows, 3)))
+    tensor = torch.from_numpy(logits).requires_grad_()
+    loss = token_classification(tensor, torch.from_numpy(labels))
+    assert loss.item() == pytest.approx(numpy_classification(logits.reshape(-1, columns), labels.ravel()), abs=1e-5)
+    loss.backward()
+    labelled = (labels != IGNORED)[..., None]
+    hit = np.arange(columns) == labels[..., None]
+    expected = (np.exp(log_softmax(logits)) - hit) * labelled / max(labelled.sum(), 1)
+    np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-6)
+
+
+@cases
+def test_cosine_regression_is_the_mean_over_chosen_rows(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    predictions, targets = rng.standard_normal((2, rows, columns))
+    chosen = rng.random(rows) < 0.6
+    tensor = torch.from_numpy(predictions).requires_grad_()
+    loss = cosine_regression(tensor, torch.from_numpy(targets), torch.from_numpy(chosen))
+    assert loss.item() == pytest.approx(numpy_cosine(predictions, targets, chosen), abs=1e-5)
+    loss.backward()
+    step = np.zeros_like(predictions)
+    step[0, 0] = 1e-5 * np.linalg.norm(predictions[0])
+    ends = [numpy_cosine(predictions + sign * step, targets, chosen) for sign in (1, -1)]
+    assert tensor.grad[0, 0].item() == pytest.approx((ends[0] - ends[1]) / (2 * step[0, 0]), rel=1e-3, abs=1e-4)
+
+
+def test_cosine_regression_takes_no_heed_of_length():
+    predictions, targets = torch.randn(4, 6), torch.randn(4, 6)
+    everything = torch.ones(4, dtype=torch.bool)
+    torch.testing.assert_close(
+        cosine_regression(predictions, targets, everything), cosine_regression(9 * predictions, targets / 5, everything)
+    )
+    torch.testing.assert_close(cosine_regression(targets, targets, everything), torch.tensor(0.0))
+    torch.testing.assert_close(cosine_regression(-targets, targets, everything), torch.tensor(2.0))
+    torch.testing.assert_close(cosine_regression(0 * targets, targets, everything), torch.tensor(1.0))
+
+
+@cases
+def test_pairwise_hinge_equals_equation_3(seed, rows, columns):
+    positive, negative = np.random.default_rng(seed).standard_normal((2, rows * columns))
+    for margin in (0.0, 0.5, 2.0):
+        expected = np.mean([max(0.0, margin - p + n) for p, n in zip(positive, negative, strict=True)])
+        loss = pairwise_hinge(torch.from_numpy(positive), torch.from_numpy(negative), margin)
+        assert loss.item() == pytest.approx(expected, abs=1e-12)
+
+
+@cases
+def test_batch_hinge_is_the_mean_over_pairs_with_other_pictures(seed, rows, columns):
+    scores, targets, excluded = matching_case(seed, rows, columns)
+    loss = batch_hinge(*map(torch.from_numpy, (scores, targets, excluded)), 0.7)
+    assert loss.item() == pytest.approx(numpy_batch_hinge(scores, targets, excluded, 0.7), abs=1e-12)
+
+
+@cases
+def test_info_nce_is_cross_entropy_against_other_pictures(seed, rows, columns):
+    scores, targets, excluded = matching_case(seed, rows, columns)
+    loss = info_nce(*map(torch.from_numpy, (scores, targets, excluded)), 0.1)
+    assert loss.item() == pytest.approx(numpy_info_nce(scores, targets, excluded, 0.1), abs=1e-10)
+
+
+@pytest.mark.parametrize("function", [batch_hinge, info_nce])
+def test_an_excluded_score_changes_neither_loss_nor_gradient(function):
+    pictures, targets = np.array([0, 1, 0, 2]), np.array([0, 1, 2, 3, 3])
+    excluded = torch.from_numpy(same_picture(pictures, targets))
+    own = torch.nn.functional.one_hot(torch.from_numpy(targets), 4).bool()
+    scores = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    changed = torch.where(excluded & ~own, scores + 100, scores)
+    assert (changed != scores).any()
+    results = []
+    for given_scores in (scores, changed):
+        leaf = given_scores.clone().requires_grad_()
+        loss = function(leaf, torch.from_numpy(targets), excluded, 0.3)
+        loss.backward()
+        assert (leaf.grad[excluded & ~own] == 0).all()
+        results.append((loss.item(), leaf.grad))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+    free = torch.where(excluded, scores, scores + 1)
+    assert function(free, torch.from_numpy(targets), excluded, 0.3).item() > results[0][0]
+
+
+@pytest.mark.parametrize("function", [batch_hinge, info_nce])
+def test_a_batch_of_one_picture_has_nothing_to_tell_apart(function):
+    scores = torch.randn(4, 3, requires_grad=True)
+    loss = function(scores, torch.tensor([0, 1, 2, 0]), torch.ones(4, 3, dtype=torch.bool), 0.5)
+    loss.backward()
+    assert loss.item() == 0
+    assert (scores.grad == 0).all()
+
+
+def test_gradients_of_the_matching_losses_in_double_precision():
+    scores, targets, excluded = map(torch.from_numpy, matching_case(3, 6, 5))
+    scores.requires_grad_()
+    temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: batch_hinge(s, targets, excluded, 0.5), (scores,))
+    assert torch.autograd.gradcheck(lambda s, t: info_nce(s, targets, excluded, t), (scores, temperature))
+    assert torch.autograd.gradcheck(pairwise_hinge, (scores[:, 0], scores[:, 1]))
+
+
+EMPTY = {
+    "classification, no label": lambda x: token_classification(x, torch.full((4,), IGNORED)),
+    "classification, no row": lambda x: token_classification(x[:0], torch.zeros(0, dtype=torch.int64)),
+    "regression, none chosen": lambda x: cosine_regression(x, torch.ones(4, 3), torch.zeros(4, dtype=torch.bool)),
+    "regression, no row": lambda x: cosine_regression(x[:0], torch.ones(0, 3), torch.zeros(0, dtype=torch.bool)),
+    "pairwise hinge, no token": lambda x: pairwise_hinge(x[:0, 0], x[:0, 1]),
+    "batch hinge, no token": lambda x: batch_hinge(
+        x[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.bool)
+    ),
+    "InfoNCE, no token": lambda x: info_nce(
+        x[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.bool), 0.1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_batch_without_labels_costs_nothing(name):
+    x = torch.randn(4, 3, requires_grad=True)
+    loss = EMPTY[name](x)
+    loss.backward()
+    assert loss.item() == 0
+    assert (x.grad == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_summed_in_single_precision(dtype):
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.standard_normal((2000, 30))).to(dtype)
+    labels = torch.from_numpy(rng.integers(30, size=2000))
+    loss = token_classification(logits, labels)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(numpy_classification(logits.double().numpy(), labels.numpy()), abs=1e-4)

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sightread.errors import ConfigError, ShapeError
+from sightread.modules.search import exact_top_k
+
+
+def brute_force(queries, keys, k):
+    """Every score in double precision, one by one; equal scores in order of row."""
+    scores = (queries.astype(np.float64)[:, None, :] * keys.astype(np.float64)[None, :, :]).sum(axis=-1)
+    rows = np.array(
+        [sorted(range(len(keys)), key=lambda row: (-line[row], row))[:k] for line in scores], dtype=np.int64
+    )
+    return np.take_along_axis(scores, rows.reshape(-1, k), axis=1), rows.reshape(-1, k)
+
+
+def found(queries, keys, k, **blocks):
+    scores, rows = exact_top_k(torch.from_numpy(queries), torch.from_numpy(keys), k, **blocks)
+    assert scores.dtype == torch.float32
+    assert rows.dtype == torch.int64
+    return scores.numpy(), rows.numpy()
+
+
+@st.composite
+def searches(draw, elements):
+    """Queries, keys of which some are copies of others, and k."""
+    width, num_keys = draw(st.integers(1, 6)), draw(st.integers(1, 12))
+    values = st.tuples(st.just(draw(st.integers(0, 5))), st.just(width)).flatmap(
+        lambda shape: arrays(np.float32, shape, elements=elements)
+    )
+    keys = draw(arrays(np.float32, (num_keys, width), elements=elements))
+    keys = keys[draw(st.lists(st.integers(0, num_keys - 1), min_size=1, max_size=12))]
+    return draw(values), keys, draw(st.integers(1, len(keys)))
+
+
+small_integers = st.integers(-2, 2).map(float)  # few values, so that most scores tie exactly
+floats = st.one_of(st.just(0.0), st.floats(0.125, 100, width=32), st.floats(-100, -0.125, width=32))
+
+
+@given(searches(small_integers), st.integers(1, 6), st.integers(1, 14))
+def test_integer_vectors_equal_brute_force_in_every_tie_and_block_size(search, query_block, key_block):
+    expected_scores, expected_rows = brute_force(*search)
+    scores, rows = found(*search, query_block=query_block, key_block=key_block)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(scores, expected_scores)
+
+
+@given(searches(floats), st.integers(1, 6), st.integers(1, 14))
+def test_float_vectors_equal_brute_force_in_double_precision(search, query_block, key_block):
+    expected_scores, expected_rows = brute_force(*search)
+    scores, rows = found(*search, query_block=query_block, key_block=key_block)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_rows_do_not_depend_on_block_sizes(k):
+    rng = np.random.default_rng(k)
+    keys = rng.standard_normal((50, 33)).astype(np.float32)
+    keys = np.concatenate([keys, keys[::-1]])  # every key twice
+    queries = rng.standard_normal((40, 33)).astype(np.float32)
+    _, expected = brute_force(queries, keys, k)
+    for query_block in (1, 7, 40, 2048):
+        for key_block in (1, 2, 9, 50, 99, 100, 16384):
+            _, rows = found(queries, keys, k, query_block=query_block, key_block=key_block)
+            np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("noise", [1e-7, 1e-6])
+def test_keys_closer_than_single_precision_are_told_apart(noise):
+    rng = np.random.default_rng(0)
+    keys = (rng.standard_normal((1, 64)) + noise * rng.standard_normal((200, 64))).astype(np.float32)
+    queries = rng.standard_normal((30, 64)).astype(np.float32)
+    _, expected = brute_force(queries, keys, 5)
+    _, rows = found(queries, keys, 5, key_block=17)
+    np.testing.assert_array_equal(rows, expected)
+    naive = np.argsort(-(queries @ keys.T), axis=1, kind="stable")[:, :5]
+    assert (naive != expected).any()  # else the case would show nothing
+
+
+@pytest.mark.parametrize("key_block", [1, 3, 10, 64])
+def test_keys_that_are_all_equal_come_in_order_of_row(key_block):
+    queries, keys = np.ones((3, 4), np.float32) / 3, np.full((10, 4), 0.1, np.float32)
+    scores, rows = found(queries, keys, 7, key_block=key_block)
+    np.testing.assert_array_equal(rows, np.tile(np.arange(7), (3, 1)))
+    assert len(np.unique(scores)) == 1
+
+
+def test_all_keys_can_be_asked_for():
+    rng = np.random.default_rng(0)
+    queries, keys = rng.standard_normal((2, 3)).astype(np.float32), rng.standard_normal((9, 3)).astype(np.float32)
+    np.testing.assert_array_equal(found(queries, keys, 9)[1], brute_force(queries, keys, 9)[1])
+
+
+def test_no_queries_give_no_rows():
+    scores, rows = found(np.zeros((0, 3), np.float32), np.ones((5, 3), np.float32), 2)
+    assert scores.shape == rows.shape == (0, 2)
+
+
+@pytest.mark.parametrize("k", [-1, 0, 6])
+def test_k_beyond_the_keys_is_refused(k):
+    with pytest.raises(ConfigError, match=rf"k={k}.*5"):
+        found(np.ones((1, 3), np.float32), np.ones((5, 3), np.float32), k)
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys"), [((2, 3), (5, 4)), ((3,), (5, 3)), ((2, 3), (5,)), ((2, 3, 1), (5, 3)), ((0, 2), (5, 3))]
+)
+def test_wrong_shapes_are_refused(queries, keys):
+    with pytest.raises(ShapeError, match=r"expected \("):
+        found(np.ones(queries, np.float32), np.ones(keys, np.float32), 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_values_that_are_not_finite_are_refused(value, side):
+    given_arrays = [np.ones((2, 3), np.float32), np.ones((5, 3), np.float32)]
+    given_arrays[side][1, 2] = value
+    with pytest.raises(ShapeError, match="finite"):
+        found(*given_arrays, 1)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_rows():
+    rng = np.random.default_rng(0)
+    keys = np.repeat(rng.standard_normal((500, 48)).astype(np.float32), 2, axis=0)
+    queries = rng.standard_normal((200, 48)).astype(np.float32)
+    scores, rows = exact_top_k(torch.from_numpy(queries).cuda(), torch.from_numpy(keys).cuda(), 5, key_block=333)
+    assert rows.device.type == scores.device.type == "cuda"
+    np.testing.assert_array_equal(rows.cpu().numpy(), brute_force(queries, keys, 5)[1])

@@ -1,0 +1,267 @@
+"""The verbs, from world to page, on a tiny world: what is promised is written, and nothing is written twice."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+from PIL import Image
+from transformers import AutoModel, AutoTokenizer
+from typer.testing import CliRunner
+
+from sightread import pretraining
+from sightread.artifacts import MANIFEST
+from sightread.cli import app
+from sightread.data.voken_corpus import VokenCorpus
+from sightread.encoders.text import build_word_tokenizer
+
+VERBS = list(typer.main.get_command(app).commands)
+STEPS = "--set max_steps=3 --set per_device_train_batch_size=8"
+BLOCKS = f"{STEPS} --set max_length=48 --set logging_steps=1"
+WORLD = "num_scenes=16 num_sentences=40 sentences_per_noun=1 harm_examples=8 image_size=32"
+
+COMMANDS = {  # in order; {…} are folders
+    "world": f"world --seed 3 --out {{dir}}/world {' '.join(f'--set {s}' for s in WORLD.split())}",
+    "bank": "bank --images {dir}/world/images --image-encoder {image_encoder} --size 6 --choose diverse"
+    " --cache {dir}/cache --out {dir}/bank",
+    "match": "match --captions {dir}/world/captions.tsv --text-encoder {text_encoder} --image-encoder {image_encoder}"
+    f" --cache {{dir}}/cache --set layers=-2,-1 --set width=8 --set hidden=8 {STEPS} --out {{dir}}/vokenizer",
+    "retrieval": "retrieval --vokenizer {dir}/vokenizer --captions {dir}/world --json {dir}/scores.json",
+    "vokenize": "vokenize --corpus {dir}/world/corpus.txt --vokenizer {dir}/vokenizer --out {dir}/vokens",
+    "revokenize": "revokenize --vokens {dir}/vokens --tokenizer {dir}/letters --out {dir}/vokens-letters",
+    "pretrain mlm": "pretrain --vokens {dir}/vokens --start {text_encoder} --objective mlm"
+    f" {BLOCKS} --set logging_steps=2 --out {{dir}}/mlm",
+    "pretrain classification": "pretrain --vokens {dir}/vokens-letters --start {dir}/config.json"
+    f" --objective classification {BLOCKS} --out {{dir}}/classification",
+    "pretrain regression": "pretrain --vokens {dir}/vokens --start {text_encoder} --objective regression"
+    f" --bank {{dir}}/vokenizer/bank --set head=dense {BLOCKS} --out {{dir}}/regression",
+    "finetune": "finetune --encoder {dir}/regression/encoder --task world --data {dir}/world/tasks/color --seeds 2"
+    f" --set pooling=mean {STEPS} --out {{dir}}/scores",
+    "show": "show 'the red box is large .' --vokenizer {dir}/vokenizer --k 3 --out {dir}/strip",
+}  # fmt: skip
+
+
+def sightread(command, **folders):
+    """Run a command in this process; arguments are split at spaces, but for what is in quotes."""
+    words = [quoted or bare for quoted, bare in re.findall(r"'([^']*)'|(\S+)", command)]
+    return CliRunner().invoke(app, [word.format(**folders) for word in words])
+
+
+@pytest.fixture(scope="module")
+def folders(text_encoder_folder, image_encoder_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    build_word_tokenizer(["a b c d e f g h i j k l m n o p q r s t u v w x y z ."]).save_pretrained(folder / "letters")
+    config = json.loads((text_encoder_folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config))
+    return {"dir": folder, "text_encoder": text_encoder_folder, "image_encoder": image_encoder_folder}
+
+
+@pytest.fixture(scope="module")
+def results(folders):
+    """What each command said, run one after the other."""
+    said = {}
+    for name, command in COMMANDS.items():
+        result = sightread(command, **folders)
+        assert result.exit_code == 0, f"{name}: {result.output}"
+        said[name] = result.stdout
+    return said
+
+
+@pytest.fixture
+def out(folders, results):
+    """The folder that all commands wrote into."""
+    return folders["dir"]
+
+
+def report(folder):
+    return json.loads((folder / MANIFEST).read_text())["report"]
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    result = sightread(f"{verb} --help")
+    assert result.exit_code == 0
+    shown = " ".join(result.stdout.split())
+    if verb:
+        assert f"Example: sightread {verb} " in shown
+        for parameter in typer.main.get_command(app).commands[verb].params:
+            assert parameter.opts[0].removeprefix("sentence") in shown
+            if isinstance(parameter.default, int | float | str) and not isinstance(parameter.default, bool):
+                assert f"[default: {parameter.default}]" in shown
+    else:
+        assert all(name in shown for name in VERBS)
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; from sightread.cli import app; app(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    for arguments in ([], ["match"]):
+        command = [sys.executable, "-c", code, *arguments, "--help"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "Usage" in result.stdout
+        modules = result.stdout.splitlines()[-1].split()
+        assert "sightread.cli" in modules
+        assert not {"torch", "transformers", "datasets", "numpy"} & set(modules)
+
+
+def test_no_verb_shows_the_help():
+    result = sightread("")
+    assert "world" in result.output
+    assert "Usage" in result.output
+
+
+def test_a_world_is_ordinary_files(out, results):
+    assert results["world"].strip() == f"16 pictures, 40 lines, 96 nouns in {out / 'world'}"
+    assert len(list((out / "world" / "images").glob("*.png"))) == 16
+    assert len((out / "world" / "corpus.txt").read_text().splitlines()) == 40
+    tasks = {path.relative_to(out / "world" / "tasks").as_posix() for path in (out / "world").glob("tasks/*/*.tsv")}
+    names = ("color", "shape", "size", "pattern", "agreement", "word_order")
+    assert tasks == {f"{name}/{split}.tsv" for name in names for split in ("train", "dev", "test")}
+
+
+def test_a_bank_holds_what_was_asked_for(out, results):
+    assert results["bank"].strip() == f"6 pictures in {out / 'bank'}"
+    pictures = [json.loads(line) for line in (out / "bank" / "pictures.jsonl").read_text().splitlines()]
+    assert len({picture["id"] for picture in pictures}) == 6
+    assert all(Image.open(picture["path"]).size == (32, 32) for picture in pictures)
+
+
+def test_a_vokenizer_is_whole(out, results):
+    assert results["match"].strip() == f"vokenizer with 16 pictures in {out / 'vokenizer'}"
+    assert report(out / "vokenizer")["captions"] == 32
+    for part in ("heads.safetensors", "bank/manifest.json", "text_encoder/tokenizer.json", "image_encoder/config.json"):
+        assert (out / "vokenizer" / part).is_file(), part
+
+
+def test_retrieval_prints_what_it_writes(out, results):
+    scores = json.loads((out / "scores.json").read_text())
+    assert set(scores) == {"tokens", "sentences", "chance", "pictures", "skipped"}
+    header, *rows = results["retrieval"].splitlines()
+    assert header.split() == ["among", "16", "pictures", "R@1", "R@5", "R@10", "median"]
+    assert [row.split()[0] for row in rows] == ["tokens", "sentences", "chance"]
+    for name, *numbers in map(str.split, rows):
+        expected = [100 * scores[name][f"R@{k}"] for k in (1, 5, 10)]
+        assert [float(number) for number in numbers[:3]] == pytest.approx(expected, abs=0.051)
+        assert float(numbers[3]) == pytest.approx(scores[name]["median_rank"], abs=0.51)
+
+
+def test_every_token_has_a_voken_and_keeps_its_text(out, results):
+    text = (out / "world" / "corpus.txt").read_text().splitlines()
+    for name in ("vokens", "vokens-letters"):
+        corpus = VokenCorpus(out / name)
+        assert [line.text for line in corpus] == text
+        assert corpus.num_vokens == 16
+        assert corpus.num_tokens == sum(len(line.token_ids) for line in corpus)
+    whole, letters = VokenCorpus(out / "vokens"), VokenCorpus(out / "vokens-letters")
+    assert letters.num_tokens > 2 * whole.num_tokens
+    for words, spelled in zip(whole, letters, strict=True):
+        voken_of = {
+            i: v for s, e, v in zip(words.starts, words.ends, words.voken_ids, strict=True) for i in range(s, e)
+        }
+        assert [voken_of[start] for start in spelled.starts] == spelled.voken_ids.tolist()
+    assert f"{whole.num_tokens} tokens in 40 lines" in results["vokenize"]
+    assert f"{letters.num_tokens} tokens, 0 of them without a voken" in results["revokenize"]
+
+
+@pytest.mark.parametrize("arm", ["mlm", "classification", "regression"])
+def test_pretraining_tells_its_steps(arm, out, results):
+    assert report(out / arm)["steps"] == 3
+    assert results[f"pretrain {arm}"].startswith("3 steps, ")
+
+
+@pytest.mark.parametrize("arm", ["mlm", "classification", "regression"])
+def test_pretraining_writes_an_ordinary_checkpoint(arm, out, results, folders):
+    path = re.search(r"AutoModel.from_pretrained\('(.*)'\)", results[f"pretrain {arm}"])[1]
+    model, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    states = model(**tokenizer("a red box", return_tensors="pt")).last_hidden_state
+    assert states.shape == (1, 5 if arm != "classification" else 2 + len("aredbox"), 16)
+    before = AutoModel.from_pretrained(folders["text_encoder"]).get_input_embeddings().weight
+    now = model.get_input_embeddings().weight
+    assert now.shape != before.shape or not now.equal(before)  # it learnt
+    log = [json.loads(line) for line in (out / arm / "log.jsonl").read_text().splitlines()]
+    losses = {"loss"} if arm == "mlm" else {"loss", "voken_loss", "mlm_loss"}
+    assert [entry["step"] for entry in log] == ([2] if arm == "mlm" else [1, 2, 3])
+    assert losses <= set(log[0])
+
+
+def test_reported_accuracy_is_that_of_the_predictions(out, results):
+    summary, accuracies = report(out / "scores")["summary"], []
+    gold = [line.split("\t")[1] for line in (out / "world/tasks/color/test.tsv").read_text().splitlines()[1:]]
+    for seed in (0, 1):
+        folder = out / "scores" / f"seed-{seed}"
+        assert (folder / "predictions-dev.jsonl").is_file()
+        rows = [json.loads(line) for line in (folder / "predictions-test.jsonl").read_text().splitlines()]
+        assert [row["row"] for row in rows] == list(range(len(gold)))
+        accuracies.append(sum(row["prediction"] == label for row, label in zip(rows, gold, strict=True)) / len(gold))
+        assert json.loads((folder / "scores.json").read_text())["test_accuracy"] == pytest.approx(accuracies[-1])
+    assert summary["test_accuracy"]["scores"] == pytest.approx(accuracies)
+    (line,) = (line for line in results["finetune"].splitlines() if line.startswith("test_accuracy"))
+    assert f"{sum(accuracies) / 2:.3f} [" in line
+    assert "over 2 seeds" in line
+
+
+def test_show_writes_a_page_and_a_picture(out, results):
+    assert results["show"].split() == [f"{out}/strip.html", f"{out}/strip.png"]
+    page = (out / "strip.html").read_text()
+    assert "the red box is large ." in page
+    assert page.count("<img") == 6 * 3
+    with Image.open(out / "strip.png") as picture:
+        picture.load()
+        assert picture.size == (6 * 104 + 8, 164)
+
+
+RESUMABLE = [name for name in COMMANDS if name not in {"world", "bank", "retrieval", "show"}]
+
+
+@pytest.mark.parametrize("name", [*RESUMABLE, "world", "bank"])
+def test_a_second_run_is_refused(name, out, folders):
+    folder = out / re.search(r"--out {dir}/(\S+)", COMMANDS[name])[1]
+    before = (folder / MANIFEST).read_bytes()
+    result = sightread(COMMANDS[name], **folders)
+    assert result.exit_code == 2
+    assert re.fullmatch(rf"sightread: {folder} already holds a finished [\w-]+; .*", result.stderr.splitlines()[-1])
+    assert "Traceback" not in result.stderr
+    assert (folder / MANIFEST).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", RESUMABLE)
+def test_a_finished_run_is_resumed_at_once(name, out, folders, results):
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    result = sightread(f"{COMMANDS[name]} --resume", **folders)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == results[name]
+    written = {path for path in out.rglob("*") if path.is_file() and path.stat().st_mtime_ns != files.get(path)}
+    assert written <= {out / "scores" / MANIFEST}
+
+
+def test_overwriting_replaces_the_result(folders, tmp_path):
+    command = "bank --images {dir}/world/images --image-encoder {image_encoder} --out {there} "
+    assert sightread(command + "--size 3", **folders, there=tmp_path / "bank").exit_code == 0
+    assert sightread(command + "--size 4 --overwrite", **folders, there=tmp_path / "bank").exit_code == 0
+    assert report(tmp_path / "bank")["pictures"] == 4
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0, 1), (1, 3)])
+def test_equal_compute_is_counted_in_steps(share, steps, out, folders, tmp_path, monkeypatch):
+    """Another run took as long as `share` of three steps of this one: so many it takes, but one at least."""
+    monkeypatch.setattr(pretraining, "step_seconds", lambda *_: 0.5)
+    manifest = json.loads((out / "mlm" / MANIFEST).read_text())
+    manifest["report"]["seconds"] = 0.5 * 3 * share
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / MANIFEST).write_text(json.dumps(manifest))
+    command = COMMANDS["pretrain regression"].replace("{dir}/regression", "{there} --match-compute-of {other}")
+    result = sightread(command, **folders, there=tmp_path / "matched", other=tmp_path / "other")
+    assert result.exit_code == 0, result.output
+    log = (tmp_path / "matched" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(entry)["step"] for entry in log] == list(range(1, steps + 1))
+
+
+def test_only_takes_a_split(out, folders, tmp_path):
+    (tmp_path / "split.txt").write_text("scene-00003.png\nscene-00001.png\n\nscene-00007.png\n")
+    command = "retrieval --vokenizer {dir}/vokenizer --captions {dir}/world --only {split} --json {json}"
+    result = sightread(command, **folders, split=tmp_path / "split.txt", json=tmp_path / "scores.json")
+    assert result.exit_code == 0, result.output
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["pictures"], scores["sentences"]["queries"]) == (3, 6)

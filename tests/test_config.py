@@ -1,0 +1,107 @@
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, asdict, dataclass, field
+from typing import Any
+
+import pytest
+
+from sightread.config import check_choice, override
+from sightread.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    steps: int = 1
+    margin: float = 0.5
+    name: str = "x"
+    packed: bool = False
+    limit: int | None = 7
+    layers: tuple[int, ...] = (0, -1)
+    words: tuple[str, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=lambda: {"learning_rate": 1.0, "seed": 3})
+
+
+@dataclass(frozen=True)
+class Bare:
+    steps: int = 1
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key", "value"),
+    [
+        ("steps=12", "steps", 12),
+        ("margin=1e-4", "margin", 1e-4),
+        ("margin=2", "margin", 2.0),
+        ("name=12", "name", "12"),
+        ("name=none", "name", "none"),
+        ("name=a=b", "name", "a=b"),
+        ("packed=true", "packed", True),
+        ("packed=0", "packed", False),
+        ("limit=9", "limit", 9),
+        ("limit=None", "limit", None),
+        ("limit=none", "limit", None),
+        ("layers=-1", "layers", (-1,)),
+        ("layers=1,2,-3", "layers", (1, 2, -3)),
+        ("words=a,b", "words", ("a", "b")),
+        ("words=none", "words", None),
+    ],
+)
+def test_values_take_the_type_of_their_field(assignment, key, value):
+    changed = asdict(override(Config(), [assignment]))
+    assert type(changed[key]) is type(value)
+    assert changed == asdict(Config()) | {key: value}
+
+
+def test_training_arguments_go_to_training_and_the_config_given_stays(tmp_path):
+    config = Config()
+    changed = override(config, ["learning_rate=1e-4", "num_train_epochs=2", "bf16=true", "steps=4"])
+    assert dict(changed.training) == {"learning_rate": 1e-4, "num_train_epochs": 2.0, "bf16": True, "seed": 3}
+    assert changed.steps == 4
+    assert config == Config()
+    with pytest.raises(FrozenInstanceError):
+        changed.steps = 5
+
+
+def test_report_to_none_means_no_reports(tmp_path):
+    from transformers import TrainingArguments
+
+    training = override(Config(), ["report_to=none"]).training
+    assert TrainingArguments(**training, output_dir=str(tmp_path), use_cpu=True).report_to == []
+
+
+def test_without_training_there_are_no_training_arguments():
+    assert override(Bare(), ["steps=2"]) == Bare(2)
+    with pytest.raises(ConfigError, match="unknown setting 'learning_rate'; this step knows steps"):
+        override(Bare(), ["learning_rate=1"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("layer=3", "unknown setting 'layer'; did you mean 'layers'"),
+        ("lerning_rate=1", "unknown setting 'lerning_rate'; did you mean 'learning_rate'"),
+        ("zzzzz=1", "unknown setting 'zzzzz'; this step knows layers, limit, margin"),
+        ("training={}", "unknown setting 'training'"),
+        ("steps", "'steps' is not of the form key=value"),
+        ("steps=1.5", "steps=1.5: .*valid integer"),
+        ("steps=none", "steps=none: .*valid integer"),
+        ("packed=perhaps", "packed=perhaps: .*boolean"),
+        ("layers=1,x", "layers=1,x: .*valid integer"),
+        ("num_train_epochs=many", "num_train_epochs=many: .*valid number"),
+    ],
+)
+def test_a_fault_is_named(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Config(), [assignment])
+
+
+def test_all_faults_come_at_once():
+    with pytest.raises(ConfigError) as caught:
+        override(Config(), ["layer=3", "steps=1.5", "name", "limit=2", "learning_rate=fast"])
+    assert all(fault in str(caught.value) for fault in ("'layer'", "steps=1.5", "'name'", "learning_rate=fast"))
+    assert "limit" not in str(caught.value)
+
+
+def test_check_choice():
+    check_choice("pooling", "mean", ["cls", "mean"])
+    with pytest.raises(ConfigError, match="pooling is 'maen', expected one of cls, mean; did you mean 'mean'"):
+        check_choice("pooling", "maen", (choice for choice in ("cls", "mean")))

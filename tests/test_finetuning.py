@@ -1,0 +1,240 @@
+"""Fine-tuning: it learns, it freezes what it says, seeds decide, unfinished work goes on, divergence is told."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from sightread import finetuning
+from sightread.artifacts import MANIFEST, RUN, Artifact
+from sightread.encoders.text import load_tokenizer
+from sightread.errors import ArtifactError, ConfigError
+from sightread.finetuning import FinetuningConfig, FinetuningObjective, PooledExamples, finetune, finetune_seeds
+from sightread.tasks.classification import Classification
+
+TRAINING = {"num_train_epochs": 15, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "logging_steps": 5}
+SHORT = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "logging_steps": 1}
+LENGTHS = ("{} .", "the {} box is in the garden .", "anna has a {} box , not a small one .")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """Is it red or blue? The word itself says so, in sentences of different lengths."""
+    folder = tmp_path_factory.mktemp("separable")
+    for split, count in (("train", 12), ("dev", 6), ("test", 3)):
+        rows = [f"{LENGTHS[i % 3].format(color)}\t{color}" for i in range(count) for color in ("red", "blue")]
+        (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return Classification("world", folder, name="colors")
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(text_encoder_folder, tmp_path_factory):
+    """The tiny BERT with a pooler, so that no weight is drawn at random when it is loaded."""
+    folder = tmp_path_factory.mktemp("encoder")
+    AutoModel.from_pretrained(text_encoder_folder).save_pretrained(folder)
+    load_tokenizer(text_encoder_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(task, encoder_folder, tmp_path):
+    """Fine-tune once; returns the encoder, the scores and the folder."""
+    numbers = iter(range(99))
+
+    def tune(**settings):
+        encoder, out = AutoModel.from_pretrained(encoder_folder), tmp_path / str(next(numbers))
+        config = FinetuningConfig(**{"training": SHORT, **settings})
+        scores = finetune(encoder, load_tokenizer(encoder_folder), task, config=config, out=out)
+        return encoder, scores, out
+
+    return tune
+
+
+def predictions(folder, split):
+    rows = [json.loads(line) for line in (folder / f"predictions-{split}.jsonl").read_text().splitlines()]
+    assert [row["row"] for row in rows] == list(range(len(rows)))
+    return [row["prediction"] for row in rows]
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_it_learns_what_can_be_learnt(pooling, run, task):
+    _, scores, out = run(pooling=pooling, training=TRAINING)
+    assert scores["diverged"] == 0
+    assert scores["dev_accuracy"] == scores["test_accuracy"] == scores["test_macro_f1"] == 1
+    assert json.loads((out / "scores.json").read_text()) == scores
+    assert predictions(out, "test") == [row.label for row in task.load("test")]
+    losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_reported_accuracy_is_that_of_the_predictions(run, task):
+    _, scores, out = run()
+    for split in ("dev", "test"):
+        hits = [guess == row.label for guess, row in zip(predictions(out, split), task.load(split), strict=True)]
+        assert scores[f"{split}_accuracy"] == pytest.approx(np.mean(hits))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_freezing_leaves_every_weight_as_it_is(frozen, run, encoder_folder):
+    encoder, *_ = run(freeze_encoder=frozen, pooling="mean")
+    before = AutoModel.from_pretrained(encoder_folder).state_dict()
+    equal = {name: torch.equal(value, before[name]) for name, value in encoder.state_dict().items()}
+    assert all(equal.values()) == frozen
+    assert frozen or not equal["embeddings.word_embeddings.weight"]
+
+
+def objective_and_examples(task, folder, pooling):
+    torch.manual_seed(0)
+    encoder = AutoModel.from_pretrained(folder)
+    objective = FinetuningObjective(encoder, task, FinetuningConfig(pooling=pooling)).eval()
+    return objective, task.encode(task.load("train"), load_tokenizer(folder), 32)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_pooled_vectors_are_those_of_one_sentence_at_a_time(pooling, task, encoder_folder):
+    objective, examples = objective_and_examples(task, encoder_folder, pooling)
+    cached = PooledExamples(objective, examples, batch_size=7)  # of different lengths, so padded
+    tokenizer = load_tokenizer(encoder_folder)
+    for row, pooled in zip(task.load("train"), cached.pooled, strict=True):
+        with torch.no_grad():
+            states = objective.encoder(**tokenizer(row.texts[0], return_tensors="pt")).last_hidden_state[0]
+        expected = states[0] if pooling == "first" else states.mean(dim=0)
+        torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-4)
+    assert cached.labels.tolist() == [task.labels.index(row.label) for row in task.load("train")]
+    assert len(set(map(len, examples.input_ids))) == 3
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_cached_probe_equals_one_that_is_not(pooling, task, encoder_folder):
+    objective, examples = objective_and_examples(task, encoder_folder, pooling)
+    cached = PooledExamples(objective, examples, batch_size=5)
+    rows = [3, 0, 20, 7]
+    direct = objective(**examples.collate(rows))["loss"]
+    torch.testing.assert_close(objective(**cached.collate(rows))["loss"], direct, atol=1e-5, rtol=1e-4)
+
+
+def test_padding_does_not_matter(task, encoder_folder):
+    objective, examples = objective_and_examples(task, encoder_folder, "mean")
+    lengths = [len(ids) for ids in examples.input_ids]
+    short, long = int(np.argmin(lengths)), int(np.argmax(lengths))
+    inputs = [{k: v for k, v in examples.collate(rows).items() if k != "labels"} for rows in ([short], [short, long])]
+    with torch.no_grad():
+        alone, padded = (objective.pool(**batch)[0] for batch in inputs)
+    torch.testing.assert_close(alone, padded, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_seed_decides(frozen, run):
+    (_, first, one), (_, again, two), (_, _, other) = (run(seed=seed, freeze_encoder=frozen) for seed in (5, 5, 6))
+    assert first == again
+    for name in ("predictions-dev.jsonl", "predictions-test.jsonl"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    losses = [[json.loads(line)["loss"] for line in (out / "log.jsonl").open()] for out in (one, two, other)]
+    assert losses[0] == losses[1]
+    assert losses[0][0] != losses[2][0]  # another head, and another order
+
+
+@pytest.fixture
+def interrupted(task, encoder_folder, tmp_path, monkeypatch):
+    """A run of three seeds that broke off in the third."""
+    call = {"seeds": (0, 1, 2), "config": FinetuningConfig(training=SHORT), "out": tmp_path / "scores"}
+
+    def breaks(*args, config, **kwargs):
+        if config.seed == 2:
+            raise KeyboardInterrupt
+        return finetune(*args, config=config, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "finetune", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_seeds(encoder_folder, task, **call)
+    assert not (tmp_path / "scores" / MANIFEST).exists()
+    return lambda **change: finetune_seeds(change.pop("encoder", encoder_folder), task, **{**call, **change})
+
+
+def test_resuming_leaves_finished_seeds_alone(interrupted, tmp_path, monkeypatch):
+    out, tuned = tmp_path / "scores", []
+    monkeypatch.setattr(finetuning, "finetune", lambda *a, **k: tuned.append(k["config"].seed) or finetune(*a, **k))
+    before = {seed: (out / f"seed-{seed}" / "scores.json").stat().st_mtime_ns for seed in (0, 1)}
+    resumed = interrupted(resume=True)
+    assert tuned == [2]
+    assert before == {seed: (out / f"seed-{seed}" / "scores.json").stat().st_mtime_ns for seed in (0, 1)}
+    assert interrupted(resume=True) == resumed
+    assert tuned == [2]  # nothing was left to do
+    whole = interrupted(out=tmp_path / "whole")
+    assert resumed == whole  # as if never interrupted
+
+
+def test_summaries_are_those_of_the_seeds(interrupted, tmp_path):
+    summaries = interrupted(resume=True)
+    folders = [tmp_path / "scores" / f"seed-{seed}" for seed in (0, 1, 2)]
+    runs = [json.loads((folder / "scores.json").read_text()) for folder in folders]
+    assert (
+        set(summaries)
+        == set(runs[0])
+        == {"diverged", *(f"{s}_{m}" for s in ("dev", "test") for m in ("accuracy", "macro_f1"))}
+    )
+    for name, summary in summaries.items():
+        values = [run[name] for run in runs]
+        assert summary.scores == tuple(values)
+        assert (summary.mean, summary.median) == pytest.approx((np.mean(values), np.median(values)))
+    report = Artifact.open(tmp_path / "scores", "scores").report
+    assert report["main_score"] == "accuracy"
+    assert report["summary"]["test_accuracy"]["mean"] == summaries["test_accuracy"].mean
+    assert not (tmp_path / "scores" / RUN).exists()
+
+
+def test_scores_of_other_settings_are_not_resumed(interrupted, task, tmp_path):
+    for change in ({"seeds": (0, 1)}, {"config": FinetuningConfig(training=SHORT, pooling="mean")}):
+        with pytest.raises(ArtifactError, match="cannot be resumed"):
+            interrupted(resume=True, **change)
+
+
+def test_an_encoder_without_a_pooler_is_resumed_too(task, text_encoder_folder, tmp_path):
+    """Masked language models, and what `sightread pretrain` writes, have none: loading draws one at random."""
+    call = {"seeds": (0,), "config": FinetuningConfig(training=SHORT), "out": tmp_path / "scores"}
+    assert finetune_seeds(text_encoder_folder, task, **call) == finetune_seeds(
+        text_encoder_folder, task, **call, resume=True
+    )
+
+
+@pytest.mark.parametrize("change", ["rows", "max_train"])
+def test_scores_of_other_rows_are_not_resumed(change, task, encoder_folder, tmp_path):
+    call = {"seeds": (0,), "config": FinetuningConfig(training=SHORT), "out": tmp_path / "scores"}
+    finetune_seeds(encoder_folder, task, **call)
+    other, rows = tmp_path / "rows", (task.source / "train.tsv").read_text().splitlines(keepends=True)
+    other.mkdir()
+    for split in ("train", "dev", "test"):
+        (other / f"{split}.tsv").write_text("".join(rows[:9]))
+    others = {
+        "rows": Classification("world", other, name=task.name),
+        "max_train": Classification("world", task.source, name=task.name, max_train=4),
+    }
+    with pytest.raises(ArtifactError, match="cannot be resumed"):
+        finetune_seeds(encoder_folder, others[change], **call, resume=True)
+
+
+@pytest.mark.parametrize("logging_steps", [1, 50])  # 50 is the default, and more than there are here
+@pytest.mark.parametrize(("factor", "diverged"), [(1.0, 0.0), (math.nan, 1.0), (math.inf, 1.0)])
+def test_divergence_is_told(factor, diverged, logging_steps, run, task, monkeypatch):
+    loss = type(task).loss
+    monkeypatch.setattr(task, "loss", lambda outputs, labels: loss(task, outputs, labels) * factor)
+    assert run(training={**SHORT, "logging_steps": logging_steps})[1]["diverged"] == diverged
+
+
+def test_an_absurd_learning_rate_diverges(run):
+    training = {**SHORT, "max_steps": 12, "learning_rate": 1e36, "max_grad_norm": 0.0, "lr_scheduler_type": "constant"}
+    assert run(training=training)[1]["diverged"] == 1
+
+
+def test_unknown_pooling(run):
+    with pytest.raises(ConfigError, match="'fist', expected one of first, mean; did you mean 'first'"):
+        run(pooling="fist")
+
+
+def test_no_seeds_are_refused(task, encoder_folder, tmp_path):
+    with pytest.raises(ConfigError, match="seed"):
+        finetune_seeds(encoder_folder, task, seeds=(), config=FinetuningConfig(training=SHORT), out=tmp_path / "x")

@@ -1,0 +1,128 @@
+"""What the texts say can be typed: every command parses, every target and every imported name exists."""
+
+import ast
+import importlib
+import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import typer
+
+import sightread
+from sightread.cli import app
+
+ROOT = Path(__file__).parent.parent
+SRC = Path(sightread.__file__).parent
+README = ROOT / "README.md"
+CLI = typer.main.get_command(app)
+
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:\S*/)?sightread (?=[\w-])(?P<words>(?:.*\\\n)*.*)$", re.MULTILINE)
+MENTION = re.compile(r"`sightread (?P<words>[a-z-][^`]*)`")
+
+
+def markdown_texts():
+    """(place, commands to type, prose) of the README and the docs."""
+    for path in [README, *sorted((ROOT / "docs").glob("**/*.md"))]:
+        text = path.read_text()
+        fenced = "\n".join(body for _, body in FENCE.findall(text))
+        yield path.relative_to(ROOT).as_posix(), fenced, FENCE.sub("", text)
+
+
+def docstring_texts():
+    """The same of all docstrings: what is indented is to type; a help's example is in backticks."""
+    for path in sorted(SRC.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                typed = "\n".join(line.strip() for line in text.splitlines() if line.startswith("    "))
+                yield f"{path.relative_to(ROOT)} {getattr(node, 'name', '')}".strip(), typed, text
+
+
+def commands():
+    """(place, words after `sightread`, whether it is meant to be typed as it is)."""
+    for place, typed, prose in [*markdown_texts(), *docstring_texts()]:
+        for pattern, text in ((COMMAND, typed), (MENTION, prose)):
+            for match in pattern.finditer(text):
+                words = shlex.split(match["words"].replace("\\\n", " "), comments=True)
+                end = next((i for i, word in enumerate(words) if word in {"|", ">", "&&", ";", "(or:"}), len(words))
+                yield place, words[:end], pattern is COMMAND or "Example: `sightread" in text
+    recipes = re.findall(r"\$\(BIN\)/sightread (.+)", (ROOT / "Makefile").read_text())
+    yield from (("Makefile", shlex.split(words), True) for words in recipes)
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize(("place", "words", "complete"), COMMANDS, ids=[f"{c[0]}: {' '.join(c[1])}" for c in COMMANDS])
+def test_commands_parse(place, words, complete):
+    options = {option for parameter in CLI.params for option in parameter.opts} | {"--help", "-h"}
+    while words and words[0] in options:
+        words = words[1:]
+    if not words:
+        return
+    verb, *arguments = words
+    assert verb in CLI.commands, f"{place}: no verb {verb!r}; there are {', '.join(CLI.commands)}"
+    command = CLI.commands[verb]
+    known = {option for parameter in command.params for option in parameter.opts} | options
+    given = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    assert given <= known, f"{place}: `sightread {verb}` has no {', '.join(given - known)}"
+    if complete and not given & {"--help", "-h"} and not {"...", "…"} & set(arguments):
+        context = command.make_context(verb, arguments)  # raises where an option lacks its value, or is required
+        check_settings(verb, context.params)
+
+
+def check_settings(verb, parameters):
+    """Each `--set key=value` must be a setting of that step."""
+    from sightread.config import override
+    from sightread.data.world import WorldConfig
+    from sightread.finetuning import FinetuningConfig
+    from sightread.methods.matching import MatchingConfig
+    from sightread.methods.voken import VokenConfig
+
+    configs = {"world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "finetune": FinetuningConfig}
+    if parameters.get("settings"):
+        override(configs[verb](), parameters["settings"])
+
+
+def test_the_readme_shows_commands():
+    typed = [words[0] for place, words, complete in COMMANDS if place == "README.md" and complete]
+    assert set(typed) & set(CLI.commands), "README.md has no `sightread` command in a fenced block"
+
+
+def test_every_verb_shows_an_example():
+    helped = {place.split()[-1]: words[0] for place, words, _ in COMMANDS if place.startswith("src/sightread/cli.py")}
+    assert helped == {verb: verb for verb in CLI.commands}
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = README.read_text()
+    named = set(re.findall(r"(?:`|^\$? ?)make ([a-z][a-z-]*)", text, re.MULTILINE))
+    assert named <= targets, f"README names make {', '.join(named - targets)}"
+    assert "demo" in targets
+
+
+@pytest.mark.parametrize("code", [body for kind, body in FENCE.findall(README.read_text()) if kind in {"python", "py"}])
+def test_python_blocks_compile_and_their_names_exist(code):
+    tree = ast.parse(code)
+    compile(tree, "README.md", "exec")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "sightread":
+            module = importlib.import_module(node.module)
+            missing = [a.name for a in node.names if not (hasattr(module, a.name) or submodule(node.module, a.name))]
+            assert not missing, f"README imports {missing} from {node.module}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sightread":
+            assert hasattr(sightread, node.attr), f"README uses sightread.{node.attr}"
+
+
+def submodule(package, name):
+    return find_spec(f"{package}.{name}") is not None
+
+
+def test_modules_to_run_exist():
+    texts = [text for place, *pair in [*markdown_texts(), *docstring_texts()] for text in pair]
+    named = set(re.findall(r"python -m (sightread[\w.]*)", "\n".join(texts)))
+    assert not [name for name in named if find_spec(name) is None]
+    assert "sightread.recipes.flickr8k" in named
