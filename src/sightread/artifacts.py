@@ -180,10 +180,14 @@ def _describe(out: Path) -> str:
 
 
 def _delete_contents(out: Path) -> None:
-    if not any((out / name).is_file() for name in (MANIFEST, RUN)):
+    ours = [out / name for name in (MANIFEST, RUN) if (out / name).is_file()]
+    if not ours:
         raise ArtifactError(f"{out} is {_NEVER_DELETE}: not overwritten; choose another --out or empty it yourself")
+    _read_header(ours[0])  # another program's manifest.json is not ours to delete
+    ours[0].replace(out / RUN)  # from here on the folder is unfinished, however far the deleting gets
     for child in out.iterdir():
-        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+        if child.name != RUN:
+            shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
 
 
 def _take_up(out: Path, header: Mapping[str, Any]) -> Artifact:

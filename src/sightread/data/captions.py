@@ -22,7 +22,7 @@ import numpy as np
 
 from sightread.data.images import DatasetPictures, PictureFiles
 from sightread.data.skipped import Skipped
-from sightread.data.sources import decoded_lines, is_dataset, load_dataset, open_bytes
+from sightread.data.sources import BROKEN_GZIP, decoded_lines, is_dataset, load_dataset, open_bytes
 from sightread.errors import DataError
 
 _IN_FOLDER = ("captions.tsv", "captions.txt", "captions.json", "captions.json.gz", "captions.csv", "metadata.csv")
@@ -122,28 +122,45 @@ def _read_pairs(path: Path, skipped: Skipped, image_column: str, text_column: st
     if name.endswith(".json"):
         yield from _coco_pairs(path)
         return
-    lines = [(number, line) for number, line in decoded_lines(path, skipped) if line.strip()]
-    if not lines:
+    lines = list(decoded_lines(path, skipped))
+    first = next((line for _, line in lines if line.strip()), None)
+    if first is None:
         raise DataError(f"{path} holds no captions")
-    delimiter = "," if name.endswith(".csv") else "\t"
-    header = next(csv.reader([lines[0][1]], delimiter=delimiter))
+    comma = name.endswith(".csv")
+    header = next(csv.reader([first], delimiter="," if comma else "\t"))
     if image_column in header and text_column in header:
-        rows = csv.reader((line for _, line in lines[1:]), delimiter=delimiter)
-        at = header.index(image_column), header.index(text_column)
-        for number, row in enumerate(rows, start=2):
+        yield from _table_pairs(path, lines, skipped, comma, (image_column, text_column))
+    elif comma:
+        raise DataError(f"{path} has columns {', '.join(header)}; expected {image_column!r} and {text_column!r}")
+    else:
+        yield from _flickr_pairs(path, lines, skipped)
+
+
+def _flickr_pairs(path: Path, lines: list[tuple[int, str]], skipped: Skipped) -> Iterator[tuple[str, str, str]]:
+    for number, line in lines:
+        name, tab, caption = line.partition("\t")
+        if tab:
+            yield name.rpartition("#")[0] or name, caption, f"{path}:{number}"
+        elif line.strip():
+            skipped.add("line without a caption", f"{path}:{number}")
+
+
+def _table_pairs(
+    path: Path, lines: list[tuple[int, str]], skipped: Skipped, comma: bool, columns: tuple[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    quoting, delimiter = (csv.QUOTE_MINIMAL, ",") if comma else (csv.QUOTE_NONE, "\t")
+    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        rows = ((row, lines[reader.line_num - 1][0]) for row in reader if row)
+        header, _ = next(rows)
+        at = [header.index(column) for column in columns]
+        for row, number in rows:
             if len(row) > max(at):
                 yield row[at[0]], row[at[1]], f"{path}:{number}"
             else:
                 skipped.add("line without a caption", f"{path}:{number}")
-    elif delimiter == "\t":
-        for number, line in lines:
-            name, tab, caption = line.partition("\t")
-            if tab:
-                yield name.rpartition("#")[0] or name, caption, f"{path}:{number}"
-            else:
-                skipped.add("line without a caption", f"{path}:{number}")
-    else:
-        raise DataError(f"{path} has columns {', '.join(header)}; expected {image_column!r} and {text_column!r}")
+    except csv.Error as error:
+        raise DataError(f"{path}:{lines[reader.line_num - 1][0]} is broken: {error}") from error
 
 
 def _coco_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -157,7 +174,7 @@ def _coco_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
                 entry["caption"],
                 f"{path} annotation {entry['id']}",
             )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, *BROKEN_GZIP) as error:
         raise DataError(f"{path} is no COCO captions file ({type(error).__name__}: {error})") from error
 
 
@@ -169,10 +186,10 @@ def _pair(
     texts, picture_of = list[str](), list[int]()
     for name, caption, place in pairs:
         if name not in exists:
-            exists[name] = (folder / name).is_file()
+            exists[name] = _is_file(folder / name)
         if not exists[name]:
             skipped.add("caption of an unknown picture", f"{place} ({name})")
-        elif not caption.strip():
+        elif not (caption and caption.strip()):
             skipped.add("empty caption", place)
         else:
             texts.append(caption.strip())
@@ -182,6 +199,13 @@ def _pair(
         raise DataError(f"{path} holds no captions")
     pictures = PictureFiles(list(rows), [folder / name for name in rows])
     return Captions(pictures, texts, np.array(picture_of, dtype=np.int64), skipped)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _from_dataset(dataset: Any, image_column: str, text_column: str, max_skipped: float) -> Captions:

@@ -42,7 +42,7 @@ class Corpus:
     ) -> None:
         self.source, self.max_lines, self.max_skipped = str(source), max_lines, max_skipped
         self.text_column, self.split = text_column, split
-        self.skipped, self._total = Skipped(), 0
+        self.skipped = Skipped()
         path = Path(source)
         self.files: list[Path] = []
         if is_dataset(source):
@@ -55,9 +55,8 @@ class Corpus:
             raise DataError(f"no text at {path}: expected a file, or a folder of {', '.join(SUFFIXES)} files")
 
     def __iter__(self) -> Iterator[str]:
-        self.skipped, self._total = Skipped(), 0
-        lines = itertools.chain.from_iterable(map(self._lines, self.files)) if self.files else self._rows()
-        return itertools.islice(lines, self.max_lines)
+        self.skipped = Skipped()
+        return itertools.islice(self._lines() if self.files else self._rows(), self.max_lines)
 
     @property
     def digest(self) -> str:
@@ -72,12 +71,14 @@ class Corpus:
             ]
         return digest(*content, str(self.max_lines))
 
-    def _lines(self, path: Path) -> Iterator[str]:
-        for _, line in decoded_lines(path, self.skipped):
-            self._total += 1
-            if line.strip():
-                yield line.strip()
-        self.skipped.check(self._total + self.skipped.count, self.max_skipped, f"lines of {self.source}")
+    def _lines(self) -> Iterator[str]:
+        total = 0
+        for path in self.files:
+            for _, line in decoded_lines(path, self.skipped):
+                total += 1
+                if line.strip():
+                    yield line.strip()
+        self.skipped.check(total + self.skipped.count, self.max_skipped, f"lines of {self.source}")
 
     def _rows(self) -> Iterator[str]:
         for row in load_dataset(self.source, self.split, [self.text_column]):

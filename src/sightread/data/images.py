@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from sightread.data.sources import is_dataset, load_dataset
@@ -30,7 +31,10 @@ def open_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > max_pixels:
                 raise DataError(f"picture too large ({image.width} x {image.height} > {max_pixels} pixels)")
-            return ImageOps.exif_transpose(image).convert("RGB")  # decoding, not verify(), finds truncated files
+            upright = ImageOps.exif_transpose(image)  # decoding, not verify(), finds truncated files
+            if upright.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
+                upright = Image.fromarray((np.asarray(upright) // 256).clip(0, 255).astype(np.uint8))
+            return upright.convert("RGB")
     except (DataError, MemoryError):
         raise
     except FileNotFoundError as error:
@@ -62,7 +66,7 @@ class PictureFiles:
         folder = Path(folder)
         if not folder.is_dir():
             raise DataError(f"no folder of pictures at {folder}")
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not paths:
             raise DataError(f"no pictures below {folder} (looked for {', '.join(sorted(SUFFIXES))})")
         return cls([path.relative_to(folder).as_posix() for path in paths], paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -57,15 +58,15 @@ def render(looks: list[Look], rng: np.random.Generator, size: int) -> tuple[Imag
         x = column + rng.uniform(-slack, slack)
         y = rng.uniform(radius + 0.02, 0.98 - radius)
         shade = tuple(int(np.clip(c + rng.integers(-14, 15), 0, 255)) for c in COLORS[look.color])
-        _draw(canvas, look, (x, y, radius), shade, ground)
-        left, top, side = x - radius, y - radius, 2 * radius
-        boxes.append((round(left * size), round(top * size), round(side * size), round(side * size)))
+        left, top, right, bottom = (edge / _SCALE for edge in _draw(canvas, look, (x, y, radius), shade, ground))
+        boxes.append((int(left), int(top), ceil(right) - int(left), ceil(bottom) - int(top)))
     return canvas.resize((size, size), Image.Resampling.BOX), boxes
 
 
 def _draw(
     canvas: Image.Image, look: Look, where: tuple[float, float, float], shade: tuple[int, ...], ground: tuple[int, ...]
-) -> None:
+) -> Box:
+    """Draw one thing; returns left, top, right and bottom of what is coloured, in pixels of the canvas."""
     x, y, radius = (value * canvas.width for value in where)
     outline = Image.new("L", canvas.size, 0)
     pen = ImageDraw.Draw(outline)
@@ -85,6 +86,7 @@ def _draw(
             for dy in np.arange(-radius + step / 2, radius, step):
                 marks.ellipse((x + dx - dot, y + dy - dot, x + dx + dot, y + dy + dot), fill=ground)
     canvas.paste(fill, mask=outline)
+    return outline.getbbox() or (0, 0, 0, 0)
 
 
 def _star(points: int, inner: float) -> list[tuple[float, float]]:

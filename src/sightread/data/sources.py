@@ -11,6 +11,8 @@ from typing import IO, Any
 from sightread.data.skipped import Skipped
 from sightread.errors import DataError
 
+BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+
 
 def open_bytes(path: Path) -> IO[bytes]:
     """A file's bytes, unpacked if it ends in `.gz`."""
@@ -28,10 +30,10 @@ def decoded_lines(path: Path, skipped: Skipped) -> Iterator[tuple[int, str]]:
         with open_bytes(path) as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    yield number, line.decode("utf-8").rstrip("\r\n")
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 except UnicodeDecodeError:
                     skipped.add("not UTF-8", f"{path}:{number}")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except BROKEN_GZIP as error:
         raise DataError(f"{path} is a broken gzip file after line {number}: {error}") from error
 
 

@@ -102,7 +102,7 @@ class VokenCorpus:
         """
         tokens, vokens, lengths = list[np.ndarray](), list[np.ndarray](), [np.zeros(1, dtype=np.int64)]
         for shard in self.shards:
-            table = pq.read_table(shard, columns=["token_ids", "voken_ids"])
+            table = _read_table(shard, ["token_ids", "voken_ids"])
             tokens.append(_flattened(table["token_ids"]).astype(np.int32))
             vokens.append(_flattened(table["voken_ids"]).astype(np.int32))
             lengths.append(np.diff(_offsets(table["token_ids"])))
@@ -152,10 +152,7 @@ def write_shard(folder: Path, index: int, lines: Sequence[Line], num_vokens: int
 
 def read_shard(path: Path) -> list[Line]:
     """All lines of one shard; raises `ArtifactError` if it is torn."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); delete it and run again with --resume") from error
+    table = _read_table(path)
     offsets = _offsets(table["token_ids"])
     columns = {name: _flattened(table[name]) for name in ("token_ids", "starts", "ends", "voken_ids")}
     columns["voken_ids"] = columns["voken_ids"].astype(np.int64)
@@ -163,6 +160,13 @@ def read_shard(path: Path) -> list[Line]:
         Line(text, **{name: column[begin:end] for name, column in columns.items()})
         for text, begin, end in zip(table["text"].to_pylist(), offsets[:-1], offsets[1:], strict=True)
     ]
+
+
+def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); delete it and run again with --resume") from error
 
 
 def _list_array(rows: Sequence[np.ndarray], dtype: np.dtype[Any]) -> pa.Array:

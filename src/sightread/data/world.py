@@ -281,6 +281,10 @@ def _swap_two_words(sentence: str, rng: np.random.Generator) -> str:
     return " ".join(words)
 
 
+def _noisy(rng: np.random.Generator, tag: str, words: Sequence[str], noise: float) -> str:
+    return _pick(rng, [word for word in words if word != tag]) if rng.random() < noise else tag
+
+
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -295,7 +299,7 @@ def _write_scenes(folder: Path, world: World) -> None:
         name = f"scene-{i:05d}.png"
         image.save(folder / "images" / name)
         captions += [f"{name}#{k}\t{caption}" for k, caption in enumerate(scene.captions)]
-        tags = [_pick(rng, words) if rng.random() < world.config.tag_noise else tag for tag in scene.tags]
+        tags = [_noisy(rng, tag, words, world.config.tag_noise) for tag in scene.tags]
         objects = [{"tag": tag, "box": box} for tag, box in zip(tags, boxes, strict=True)]
         regions.append(json.dumps({"image": name, "width": image.width, "height": image.height, "objects": objects}))
     _write_lines(folder / "captions.tsv", captions)

@@ -33,7 +33,7 @@ class ImageEncoder(nn.Module):
         check_choice("pooling", pooling, POOLINGS)
         super().__init__()
         self.model, self.processor, self.pooling = model, processor, pooling
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls, name: str | Path, pooling: str = "pooled", *, whole: bool = False) -> ImageEncoder:

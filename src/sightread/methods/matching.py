@@ -57,6 +57,7 @@ class MatchingConfig(VokenizerConfig):
         margin: Margin of the hinges.
         temperature: Where InfoNCE's learnt temperature begins.
         dropout: Dropout inside the heads.
+        input_dropout: Dropout on the features that go into them; a few thousand pictures are soon learnt by heart.
         seed: Seed of weights, order, negatives and dropout.
         training: Hugging Face `TrainingArguments` by their own names.
     """
@@ -64,7 +65,8 @@ class MatchingConfig(VokenizerConfig):
     objective: str = "info_nce"
     margin: float = 0.5
     temperature: float = 0.07
-    dropout: float = 0.1
+    dropout: float = 0.3
+    input_dropout: float = 0.2
     seed: int = 0
     training: Mapping[str, Any] = field(
         default_factory=lambda: {
@@ -81,8 +83,9 @@ class MatchingObjective(Objective):
         super().__init__()
         check_choice("objective", config.objective, OBJECTIVES)
         self.settings = config
-        self.encoder = self.text_head = ProjectionHead(text_width, config.hidden, config.width, config.dropout)
-        self.image_head = ProjectionHead(image_width, config.hidden, config.width, config.dropout)
+        dropout = config.dropout, config.input_dropout
+        self.encoder = self.text_head = ProjectionHead(text_width, config.hidden, config.width, *dropout)
+        self.image_head = ProjectionHead(image_width, config.hidden, config.width, *dropout)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
     def forward(  # type: ignore[override]

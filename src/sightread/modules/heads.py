@@ -21,14 +21,16 @@ class ProjectionHead(nn.Module):
         hidden: Width of the hidden layer, 256 in the paper.
         out: Width of the joint space E, 64 in the paper.
         dropout: Dropout on the hidden layer.
+        input_dropout: Dropout on the input.
     """
 
-    def __init__(self, width: int, hidden: int, out: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, hidden: int, out: int, dropout: float = 0.0, input_dropout: float = 0.0) -> None:
         super().__init__()
         self.in_width = width
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out)
-        )
+            nn.LayerNorm(width), nn.Dropout(input_dropout), nn.Linear(width, hidden),
+            nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out),
+        )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         """Unit vectors (..., E) of states (..., D)."""

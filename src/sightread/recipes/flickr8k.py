@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +31,31 @@ class Flickr8kConfig:
     Attributes:
         matching: The vokenizer.
         corpus_lines: Lines (paragraphs) of the corpus that are vokenized.
-        pretraining: Settings that the grounded encoder and its control share.
+        objectives: The encoders that are pre-trained: the control first.
+        pretraining: Settings that they share.
         finetuning: Settings of fine-tuning.
         max_train: Training rows of each task, by name; None for all.
         seeds: Seeds of fine-tuning.
     """
 
-    matching: MatchingConfig = field(default_factory=lambda: MatchingConfig(max_length=64))
+    matching: MatchingConfig = field(default_factory=lambda: MatchingConfig(hidden=512, max_length=64))
     corpus_lines: int = 11000
+    objectives: tuple[str, ...] = ("mlm", "classification")
     pretraining: PretrainingConfig = field(
         default_factory=lambda: PretrainingConfig(
             max_length=64, packed=True,
-            training={"max_steps": 600, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
+            training={"max_steps": 250, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
                       "weight_decay": 0.01},
         )
     )  # fmt: skip
     finetuning: FinetuningConfig = field(
         default_factory=lambda: FinetuningConfig(
-            pooling="mean", max_length=96,
+            pooling="mean", max_length=64,
             training={"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 5e-5,
                       "warmup_steps": 0.1, "weight_decay": 0.01},
         )
     )  # fmt: skip
-    max_train: dict[str, int | None] = field(default_factory=lambda: {"rte": 1500, "sick": 2000, "sst2": 2000})
+    max_train: dict[str, int | None] = field(default_factory=lambda: {"rte": 600, "sick": 1500, "sst2": 1500})
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -66,13 +68,13 @@ def run(config: Flickr8kConfig, data: Path, text_encoder: str, out: Path) -> dic
         results["retrieval"] = _retrieval(data, out)
     with _timed(results, "vokenization"):
         _vokenize(config, data, out)
-    for objective in ("mlm", "classification", "regression"):
+    for objective in config.objectives:
         with _timed(results, f"pre-training {objective}"):
             _pretrain(config, objective, text_encoder, out)
-    for encoder in (text_encoder, *(str(out / name / "encoder") for name in ("mlm", "classification", "regression"))):
-        name = "as it came" if encoder == text_encoder else Path(encoder).parent.name
+    encoders = {"start": text_encoder, **{name: str(out / name / "encoder") for name in config.objectives}}
+    for name, encoder in encoders.items():
         with _timed(results, f"fine-tuning {name}"):
-            results[name] = _finetune(config, data, encoder, out / "scores" / name.replace(" ", "-"))
+            results[name] = _finetune(config, data, encoder, out / "scores" / name)
     (out / "results.json").write_text(json.dumps(results, indent=1))
     return results
 
@@ -143,8 +145,9 @@ def _finetune(config: Flickr8kConfig, data: Path, encoder: str, out: Path) -> di
     scores = {}
     for name, folder in folders.items():
         task = Classification(name, data / "data" / folder, max_train=config.max_train[name])
-        settings = replace(config.finetuning)
-        summaries = finetune_seeds(encoder, task, seeds=config.seeds, config=settings, out=out / name, resume=True)
+        summaries = finetune_seeds(
+            encoder, task, seeds=config.seeds, config=config.finetuning, out=out / name, resume=True
+        )
         scores[name] = {score: vars(summary) for score, summary in summaries.items()}
     return scores
 

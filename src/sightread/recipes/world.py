@@ -74,7 +74,7 @@ class DemoConfig:
     image: ImageWordsConfig = field(default_factory=ImageWordsConfig)
     matching: MatchingConfig = field(
         default_factory=lambda: MatchingConfig(
-            layers=(0, -1), hidden=256, width=32, max_length=32, dropout=0.0,
+            layers=(0, -1), hidden=256, width=32, max_length=32, dropout=0.0, input_dropout=0.0,
             training={"num_train_epochs": 8, "per_device_train_batch_size": 64, "learning_rate": 5e-3,
                       "warmup_steps": 0.05, "lr_scheduler_type": "cosine"},
         )
