@@ -20,6 +20,7 @@ from sightread.errors import ArtifactError
 
 FORMAT = 1
 MANIFEST, RUN = "manifest.json", "run.json"
+CHECKPOINTS = "checkpoints"  # what a run keeps there to be resumed goes when it is finished
 _NEVER_DELETE = "no sightread folder (it has neither run.json nor manifest.json)"
 
 
@@ -122,6 +123,14 @@ class Artifact:
         return cls(out, header, finished=False)
 
     @classmethod
+    def begin_cache(cls, out: Path | str, kind: str, inputs: Mapping[str, str]) -> Artifact:
+        """Take up a cache, begin a new one, or replace one of other inputs; never a folder of another kind."""
+        out = Path(out)
+        headers = [_read_header(out / name) for name in (MANIFEST, RUN) if (out / name).is_file()]
+        stale = bool(headers) and headers[0]["kind"] == kind and headers[0]["inputs"] != inputs
+        return cls.begin(out, kind, inputs=inputs, overwrite=stale, resume=not stale)
+
+    @classmethod
     def open(cls, path: Path | str, kind: str) -> Artifact:
         """Open a finished folder of the given kind.
 
@@ -154,6 +163,7 @@ class Artifact:
         }  # fmt: skip
         write_atomic(self.path / MANIFEST, json.dumps(header, indent=1, default=str))
         (self.path / RUN).unlink(missing_ok=True)
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         self.finished = True
         return self.path
 

@@ -22,7 +22,7 @@ from sightread.modules.search import exact_top_k
 from sightread.runtime import keyed_rng
 
 KIND = "bank"
-CHOICES = ("all", "random", "diverse")
+CHOICES = ("random", "diverse")
 
 
 class ImageBank:
@@ -153,7 +153,7 @@ def choose_rows(vectors: np.ndarray, size: int, choose: str, seed: int) -> np.nd
     Raises:
         ConfigError: If there are not that many.
     """
-    check_choice("choose", choose, CHOICES[1:])
+    check_choice("choose", choose, CHOICES)
     if not 1 <= size <= len(vectors):
         raise ConfigError(f"a bank of {size} pictures was asked for; there are {len(vectors)}")
     rng = keyed_rng(seed)

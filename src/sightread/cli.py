@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -51,6 +52,10 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            if function.__name__ != "world":  # which needs no model
+                from sightread.train import quiet_progress
+
+                quiet_progress()
             function(*args, **kwargs)
         except SightreadError as error:
             if _debug:
@@ -142,11 +147,13 @@ def bank(
     Example: `sightread bank --images photos --image-encoder microsoft/resnet-50 --size 50000 --out bank`
     """
     from sightread.artifacts import Artifact
-    from sightread.bank import KIND, build_bank
+    from sightread.bank import CHOICES, KIND, build_bank
+    from sightread.config import check_choice
     from sightread.data.captions import read_ids
     from sightread.data.images import read_pictures
     from sightread.encoders.image import ImageEncoder
 
+    check_choice("--choose", choose, CHOICES)
     pictures = read_pictures(images, column=image_column, split=split, only=read_ids(only) if only else None)
     encoder = ImageEncoder.from_pretrained(image_encoder, pooling)
     config = {"size": size, "choose": choose, "seed": seed, "image_encoder": image_encoder, "pooling": pooling}
@@ -191,7 +198,8 @@ def match(
     vokenizer = matching.train(
         config, pairs, out, text_encoder=TextEncoder.from_pretrained(text_encoder, config.layers),
         image_encoder=ImageEncoder.from_pretrained(image_encoder, config.pooling),
-        bank=ImageBank.load(bank) if bank else None, cache=cache, overwrite=overwrite, resume=resume,
+        bank=ImageBank.load(bank) if bank else None, cache=cache, max_skipped=max_skipped,
+        overwrite=overwrite, resume=resume,
     )  # fmt: skip
     _say_skipped(_report_of(out)["skipped"])
     typer.echo(f"vokenizer with {len(vokenizer.bank)} pictures in {out}")
@@ -216,7 +224,7 @@ def retrieval(
     from sightread.vokenizer import Vokenizer
 
     pairs = _read_captions(captions, images, only, max_skipped)
-    scores = retrieval_scores(Vokenizer.from_pretrained(vokenizer), pairs, cache=cache)
+    scores = retrieval_scores(Vokenizer.from_pretrained(vokenizer), pairs, cache=cache, max_skipped=max_skipped)
     if json_out:
         _writable(json_out)
         write_atomic(json_out, json.dumps(scores, indent=1))
@@ -338,6 +346,8 @@ def finetune(
     from sightread.finetuning import FinetuningConfig, finetune_seeds
     from sightread.tasks.classification import Classification
 
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: at least 1 is needed, and 5 for a claim")
     config = override(FinetuningConfig(), settings or [])
     work = Classification(task, data, max_train=max_train)
     summaries = finetune_seeds(
@@ -392,8 +402,8 @@ def _say_skipped(report: dict[str, Any]) -> None:
 def _writable(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".tmp").touch()
-        path.with_suffix(".tmp").unlink()
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
 

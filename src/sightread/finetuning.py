@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightread.artifacts import Artifact, write_atomic
+from sightread.artifacts import Artifact, digest, write_atomic
 from sightread.config import check_choice
 from sightread.contracts import Batch, Examples, Losses, Objective, Task, to_device
-from sightread.encoders.text import load_model, load_tokenizer, weights_digest
+from sightread.encoders.text import load_model, load_tokenizer, longest_input, weights_digest
+from sightread.errors import ConfigError
 from sightread.runtime import default_device, keyed_rng, seed_everything
 from sightread.statistics import Summary, summarize
 from sightread.train import fit, training_arguments
@@ -52,13 +53,15 @@ class FinetuningConfig:
         }
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        check_choice("pooling", self.pooling, POOLINGS)
+
 
 class FinetuningObjective(Objective):
     """An encoder with a task's head on one vector a sequence."""
 
     def __init__(self, encoder: Any, task: Task, config: FinetuningConfig) -> None:
         super().__init__()
-        check_choice("pooling", config.pooling, POOLINGS)
         self.encoder, self.task, self.pooling = encoder, task, config.pooling
         self.head = task.head(encoder.config.hidden_size)
         self.knows_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
@@ -128,7 +131,7 @@ def finetune(
     """
     seed_everything(config.seed)
     objective = FinetuningObjective(encoder, task, config)
-    limit = min(config.max_length, tokenizer.model_max_length)
+    limit = min(config.max_length, longest_input(encoder, tokenizer))
     args = training_arguments(out, config.training, seed=config.seed)
 
     def encode(split: str) -> Examples:
@@ -137,7 +140,9 @@ def finetune(
         return PooledExamples(objective, examples, args.per_device_eval_batch_size) if frozen else examples
 
     log = fit(objective, encode("train"), args=args)
-    scores = {"diverged": float(any(not math.isfinite(entry["loss"]) for entry in log))}
+    scores = {
+        "diverged": float(not all(math.isfinite(entry.get("loss", entry.get("train_loss", 0.0))) for entry in log))
+    }
     for split in splits:
         predictions = task.predict(predict(objective, encode(split), args.per_device_eval_batch_size))
         lines = [json.dumps({"row": i, "prediction": guess}) for i, guess in enumerate(predictions)]
@@ -190,7 +195,14 @@ def finetune_seeds(
         A summary over seeds for each score.
     """
     tokenizer, splits = load_tokenizer(name), [split for split in task.splits() if split != "train"]
-    inputs = {"encoder": weights_digest(load_model(name, "AutoModel")), "task": task.name}
+    if not seeds:
+        raise ConfigError("no seeds were given; at least one is needed, and five for a claim")
+    rows = digest(*(repr(task.load(split)) for split in ("train", *splits)))
+    inputs = {
+        "encoder": weights_digest(load_model(name, "AutoModel"), leave_out="pooler"),
+        "task": task.name,
+        "rows": rows,
+    }
     settings = {**vars(replace(config, seed=-1)), "seeds": list(seeds)}
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
     runs = []

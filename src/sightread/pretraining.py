@@ -16,7 +16,7 @@ from sightread.artifacts import Artifact
 from sightread.contracts import Objective, to_device
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.text import load_tokenizer, tokenizer_digest, weights_digest
+from sightread.encoders.text import load_tokenizer, longest_input, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
 from sightread.modules.masked_lm import MaskedLanguageModel
 from sightread.runtime import keyed_rng, seed_everything
@@ -106,6 +106,8 @@ def pretrain(
     )
     seed_everything(config.seed)
     model = start_model(start, tokenizer)
+    if config.max_length > (limit := longest_input(model.encoder, tokenizer)):
+        raise ConfigError(f"max_length={config.max_length}: this model reads at most {limit} tokens")
     inputs = {"start": weights_digest(model), "corpus": corpus.artifact.inputs["corpus"], **(inputs or {})}
     if match_compute_of:
         inputs["match_compute_of"] = str(match_compute_of)
@@ -120,10 +122,9 @@ def pretrain(
         objective, blocks, args=training_arguments(artifact.path, config.training, seed=config.seed), resume=resume
     )
     seconds = time.monotonic() - started
-    steps = log[-1]["step"] if log else 0
     model.encoder.save_pretrained(artifact.path / "encoder")
     tokenizer.save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"steps": steps, "seconds": seconds, "last": log[-1] if log else {}})
+    return artifact.finish({"steps": log[-1]["step"], "seconds": seconds, "last": log[-2:]})
 
 
 def step_seconds(objective: Objective, blocks: TokenBlocks, batch_size: int, *, repeats: int = 7) -> float:

@@ -7,10 +7,12 @@ that an arm and its control see the same data, and a resumed run equals an unint
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from sightread.artifacts import CHECKPOINTS
 from sightread.contracts import Examples, Objective
 from sightread.errors import ConfigError
 from sightread.runtime import default_device, keyed_rng, seed_everything
@@ -36,9 +39,9 @@ def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) 
     """
     interactive = sys.stderr.isatty()
     defaults = {
-        "output_dir": str(folder / "checkpoints"), "seed": seed, "logging_steps": 50, "save_strategy": "no",
+        "output_dir": str(folder / CHECKPOINTS), "seed": seed, "logging_steps": 50, "save_strategy": "no",
         "save_total_limit": 2, "report_to": "none", "disable_tqdm": not interactive, "remove_unused_columns": False,
-        "dataloader_pin_memory": False, "use_cpu": default_device() == "cpu",
+        "logging_nan_inf_filter": False, "dataloader_pin_memory": False, "use_cpu": default_device() == "cpu",
     }  # fmt: skip
     try:
         return TrainingArguments(**{**defaults, **settings})
@@ -59,7 +62,7 @@ def fit(
         resume: Go on from the last whole checkpoint, if there is one.
 
     Returns:
-        The log: a mapping of losses a logging step.
+        The log: the losses at every logging step, and last a summary with `step`, `train_loss` and `train_runtime`.
     """
     num_epochs = _num_epochs(examples, args)
     stream = _Stream(examples, args.seed, num_epochs)
@@ -68,10 +71,14 @@ def fit(
     trainer = _Trainer(model=objective, args=args, train_dataset=stream, data_collator=examples.collate)
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(Path(str(args.output_dir))) if resume else None
+    gc.freeze()  # the Trainer collects garbage at every end; what lives on need not be looked at each time
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    gc.unfreeze()
     objective.eval()
-    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    log: list[dict[str, float]] = trainer.state.log_history
     if args.should_save:
+        with suppress(OSError):  # the Trainer makes the folder of checkpoints even if it is to hold none
+            Path(str(args.output_dir)).rmdir()
         folder = Path(str(args.output_dir)).parent
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))

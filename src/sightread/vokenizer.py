@@ -186,7 +186,10 @@ class Vokenizer:
         if not folder.is_dir() and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
             from huggingface_hub import snapshot_download
 
-            folder = Path(snapshot_download(str(name)))
+            try:
+                folder = Path(snapshot_download(str(name)))
+            except Exception as error:  # of the network, or of the name
+                raise ArtifactError(f"no folder {name}, and the Hub does not give it: {error}") from error
         artifact = Artifact.open(folder, KIND)
         known = {field: artifact.config[field] for field in VokenizerConfig.__dataclass_fields__}
         config = VokenizerConfig(**known | {"layers": tuple(known["layers"])})

@@ -22,19 +22,24 @@ from sightread.vokenizer import Vokenizer
 Scores = dict[str, float]
 
 
-def retrieval_scores(vokenizer: Vokenizer, captions: Captions, *, cache: Path | None = None) -> dict[str, Any]:
+def retrieval_scores(
+    vokenizer: Vokenizer, captions: Captions, *, cache: Path | None = None, max_skipped: float = 0.1
+) -> dict[str, Any]:
     """R@1/5/10 and median rank of tokens and of sentences, beside chance.
 
     Args:
         vokenizer: Embeds text and pictures.
         captions: The captioned pictures to find; those that cannot be decoded are left out and listed.
         cache: Folder that keeps the pictures' features.
+        max_skipped: Share of pictures that may be broken.
 
     Returns:
         "tokens", "sentences" and "chance", each with `R@1`, `R@5`, `R@10`, `median_rank` and `queries`; the number of
         "pictures"; what was "skipped".
     """
-    features, rows, skipped = image_features(vokenizer.image_encoder, captions.pictures, cache=cache)
+    features, rows, skipped = image_features(
+        vokenizer.image_encoder, captions.pictures, cache=cache, max_skipped=max_skipped
+    )
     skipped.merge(captions.skipped)
     captions = captions.keep_pictures(rows)
     encoded = vokenizer.tokenizer(captions.texts, add_special_tokens=False)["input_ids"]

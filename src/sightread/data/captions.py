@@ -148,8 +148,9 @@ def _flickr_pairs(path: Path, lines: list[tuple[int, str]], skipped: Skipped) ->
 def _table_pairs(
     path: Path, lines: list[tuple[int, str]], skipped: Skipped, comma: bool, columns: tuple[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    quoting, delimiter = (csv.QUOTE_MINIMAL, ",") if comma else (csv.QUOTE_NONE, "\t")
-    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=delimiter, quoting=quoting, strict=True)
+    texts = (f"{line}\n" for _, line in lines)
+    plain = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    reader: Any = csv.reader(texts, strict=True, **({} if comma else plain))  # type: ignore[arg-type]
     try:
         rows = ((row, lines[reader.line_num - 1][0]) for row in reader if row)
         header, _ = next(rows)

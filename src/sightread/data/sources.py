@@ -44,14 +44,25 @@ def is_dataset(source: Path | str) -> bool:
 
 
 def load_dataset(source: Path | str, split: str, columns: Collection[str]) -> Any:
-    """One split of a data set; raises `DataError` if it lacks a column."""
+    """One split of a data set, saved by `datasets` or named `hf:name` or `hf:name:config`.
+
+    Raises:
+        DataError: If it cannot be loaded, or lacks the split or a column. A single saved data set is split "train".
+    """
     import datasets
 
-    if str(source).startswith("hf:"):
-        loaded = datasets.load_dataset(str(source)[3:], split=split)
-    else:
-        loaded = datasets.load_from_disk(str(source))
-        loaded = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+    try:
+        if str(source).startswith("hf:"):
+            loaded = datasets.load_dataset(*str(source)[3:].split(":"), split=split)
+        else:
+            loaded = datasets.load_from_disk(str(source))
+    except Exception as error:  # of the network, of the file system, of arrow: whatever it is, the user must know where
+        raise DataError(f"{source} cannot be loaded: {error}") from error
+    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+    if not str(source).startswith("hf:"):
+        if split not in splits:
+            raise DataError(f"{source} has no split {split!r}; it has {', '.join(splits)}")
+        loaded = splits[split]
     missing = [column for column in columns if column not in loaded.column_names]
     if missing:
         raise DataError(f"{source} has columns {', '.join(loaded.column_names)}; no {', '.join(map(repr, missing))}")

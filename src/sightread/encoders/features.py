@@ -19,7 +19,7 @@ from sightread.data.blocks import pad
 from sightread.data.skipped import Skipped
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder
-from sightread.errors import ArtifactError, DataError
+from sightread.errors import DataError
 from sightread.runtime import default_device
 
 
@@ -50,10 +50,7 @@ def image_features(
     inputs = {"encoder": encoder.digest, "pictures": _pictures_digest(pictures)}
     if cache is None:
         return _compute_image_features(encoder, pictures, batch_size, max_skipped)
-    try:
-        artifact = Artifact.begin(cache, "image-features", inputs=inputs, resume=True)
-    except ArtifactError:
-        artifact = Artifact.begin(cache, "image-features", inputs=inputs, overwrite=True)
+    artifact = Artifact.begin_cache(cache, "image-features", inputs)
     if not artifact.finished:
         features, rows, skipped = _compute_image_features(encoder, pictures, batch_size, max_skipped)
         np.save(artifact.path / "features.npy", features)
@@ -78,9 +75,12 @@ def _compute_image_features(
 ) -> tuple[np.ndarray, np.ndarray, Skipped]:
     device = default_device()
     encoder = encoder.to(device).eval()
+    layout = torch.channels_last if device == "cpu" else torch.contiguous_format  # CNNs are three times as fast
+    encoder.to(memory_format=layout)  # type: ignore[call-overload]
     skipped, rows, features = Skipped(), list[int](), list[np.ndarray]()
     for indices, images in _decoded_batches(pictures, batch_size, skipped):
-        vectors = encoder(encoder.preprocess(images).to(device))
+        pixels = encoder.preprocess(images).to(device).contiguous(memory_format=layout)
+        vectors = encoder(pixels)
         features.append(vectors.float().cpu().numpy())
         rows += indices
     skipped.check(len(pictures), max_skipped, "pictures")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
@@ -33,7 +32,6 @@ class ImageEncoder(nn.Module):
         check_choice("pooling", pooling, POOLINGS)
         super().__init__()
         self.model, self.processor, self.pooling = model, processor, pooling
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls, name: str | Path, pooling: str = "pooled", *, whole: bool = False) -> ImageEncoder:
@@ -68,8 +66,7 @@ class ImageEncoder(nn.Module):
 
     def preprocess(self, images: Sequence[Image]) -> Tensor:
         """Pictures as the model takes them, float32 (B, 3, H, W)."""
-        pixels = self.processor(list(images), return_tensors="pt")["pixel_values"]
-        return pixels.contiguous(memory_format=torch.channels_last)  # three times as fast for CNNs on a CPU
+        return self.processor(list(images), return_tensors="pt")["pixel_values"]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features of preprocessed pictures, float (B, F)."""

@@ -63,15 +63,21 @@ class TextEncoder(nn.Module):
     @property
     def max_length(self) -> int:
         """Tokens that the model can read, special ones included."""
-        positions = getattr(self.model.config, "max_position_embeddings", 512)
-        # RoBERTa numbers positions from padding_idx + 1, so that two of its 514 can never be used
-        offset = self.model.config.pad_token_id + 1 if "roberta" in self.model.config.model_type else 0
-        return int(min(positions - offset, self.tokenizer.model_max_length))
+        return longest_input(self.model, self.tokenizer)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write model and tokenizer; which layers is the caller's to remember."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def longest_input(model: Any, tokenizer: Any) -> int:
+    """Tokens that a model can read, special ones included."""
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", 512)
+    # RoBERTa and MPNet number positions from padding_idx + 1, so that two of their 514 can never be used
+    offset = config.pad_token_id + 1 if any(name in config.model_type for name in ("roberta", "mpnet")) else 0
+    return int(min(positions - offset, tokenizer.model_max_length))
 
 
 def load_model(name: str | Path, auto_class: str) -> Any:
@@ -122,10 +128,18 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest(json.dumps({k: v for k, v in state.items() if k not in {"padding", "truncation"}}, sort_keys=True))
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Digest of a module's names, shapes, types and values."""
+def weights_digest(module: nn.Module, leave_out: str | None = None) -> str:
+    """Digest of a module's names, shapes, types and values.
+
+    Args:
+        module: The module.
+        leave_out: Weights with this in their name do not count, e.g. "pooler", which no token's vector rests on and
+            which is drawn by lot where a checkpoint lacks it.
+    """
     parts = list[str | bytes]()
     for name, value in sorted(module.state_dict().items()):
+        if leave_out and leave_out in name:
+            continue
         tensor = value.detach().cpu().contiguous()
         parts += [
             name,

@@ -101,4 +101,4 @@ def train(config: ImageWordsConfig, captions: Captions, out: Path | str, *, over
     objective = ImageWordsObjective(encoder, len(examples.words), config.widths[-1])
     log = fit(objective, examples, args=training_arguments(artifact.path, config.training, seed=config.seed))
     encoder.save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"words": len(examples.words), "last": log[-1] if log else {}})
+    return artifact.finish({"words": len(examples.words), "last": log[-2:]})

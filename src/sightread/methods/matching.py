@@ -75,13 +75,15 @@ class MatchingConfig(VokenizerConfig):
         }
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        check_choice("objective", self.objective, OBJECTIVES)
+
 
 class MatchingObjective(Objective):
     """Two heads and the loss between them, on cached features."""
 
     def __init__(self, config: MatchingConfig, text_width: int, image_width: int) -> None:
         super().__init__()
-        check_choice("objective", config.objective, OBJECTIVES)
         self.settings = config
         dropout = config.dropout, config.input_dropout
         self.encoder = self.text_head = ProjectionHead(text_width, config.hidden, config.width, *dropout)
@@ -160,6 +162,7 @@ def train(
     image_encoder: ImageEncoder,
     bank: ImageBank | None = None,
     cache: Path | None = None,
+    max_skipped: float = 0.1,
     overwrite: bool = False,
     resume: bool = False,
 ) -> Vokenizer:
@@ -173,17 +176,18 @@ def train(
         image_encoder: Frozen image encoder.
         bank: Pictures for the vokens, by default all those learnt from.
         cache: Folder that keeps the pictures' features.
+        max_skipped: Share of pictures that may be broken.
         overwrite: Replace what is in `out`.
         resume: Go on with an unfinished run in `out`.
     """
-    inputs = {"text_encoder": weights_digest(text_encoder), "image_encoder": image_encoder.digest}
+    inputs = {"text_encoder": weights_digest(text_encoder, leave_out="pooler"), "image_encoder": image_encoder.digest}
     inputs["captions"] = digest(*captions.texts, *captions.pictures.ids, captions.picture_of.tobytes())
     inputs["bank"] = bank.digest if bank else "the captioned pictures"
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
     if artifact.finished:
         return Vokenizer.from_pretrained(out)
     started = time.monotonic()
-    features, rows, skipped = image_features(image_encoder, captions.pictures, cache=cache)
+    features, rows, skipped = image_features(image_encoder, captions.pictures, cache=cache, max_skipped=max_skipped)
     captions = captions.keep_pictures(rows)
     skipped.merge(captions.skipped)
     tokens = token_features(text_encoder, captions.texts)
@@ -194,7 +198,7 @@ def train(
     kept = VokenizerConfig(**{f.name: getattr(config, f.name) for f in fields(VokenizerConfig)})
     vokenizer = Vokenizer(kept, text_encoder, objective.text_head, image_encoder, objective.image_head, bank)
     report = {"captions": len(captions.texts), "pictures": len(features), "skipped": skipped.report()}
-    vokenizer.save_into(artifact, report | {"last": log[-1] if log else {}, "seconds": time.monotonic() - started})
+    vokenizer.save_into(artifact, report | {"last": log[-2:], "seconds": time.monotonic() - started})
     return vokenizer
 
 

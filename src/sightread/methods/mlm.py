@@ -4,7 +4,7 @@
 
 It reads the same voken corpus as voken pre-training, in the same order, with the same masks, and ignores the vokens.
 
-    sightread pretrain --corpus voken_corpus --objective mlm --config tiny.json --out encoder
+    sightread pretrain --vokens vokens --objective mlm --start bert-base-uncased --out encoder
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ Beside masked language modelling, every token predicts its voken, the row v_i of
 over all tokens (the paper), the masked or the unmasked ones; tokens without a voken carry no voken loss. Classification
 transfers only as far as different words share pictures; regression also carries how alike two pictures are.
 
-    sightread pretrain --corpus voken_corpus --objective classification --config tiny.json --out encoder
+    sightread pretrain --vokens vokens --objective classification --start bert-base-uncased --out grounded
 
-The result is an ordinary checkpoint: `AutoModel.from_pretrained("encoder/encoder")`.
+The result is an ordinary checkpoint: `AutoModel.from_pretrained("grounded/encoder")`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sightread.config import check_choice
 from sightread.contracts import IGNORED, Losses, Objective
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.errors import ConfigError
-from sightread.modules.heads import build_voken_head
+from sightread.modules.heads import HEADS, build_voken_head
 from sightread.modules.losses import cosine_regression, token_classification
 from sightread.modules.masked_lm import MaskedLanguageModel
 from sightread.pretraining import PretrainingConfig, pretrain
@@ -53,6 +53,11 @@ class VokenConfig(PretrainingConfig):
     head: str = "linear"
     labelled: str = "all"
     mlm_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("objective", self.objective, KINDS)
+        check_choice("head", self.head, HEADS)
+        check_choice("labelled", self.labelled, LABELLED)
 
 
 class VokenObjective(Objective):

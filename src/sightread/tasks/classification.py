@@ -5,7 +5,6 @@ Read from a folder of official files (plain or gzip), from a data set saved by `
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,6 @@ class DataSet:
         labels: All labels, in the order of their class numbers; empty to take those of the training split, sorted.
         files: File names to look for, by split; `.gz` is tried too.
         hub_splits: Names of the splits on the Hub.
-        hub_texts: Columns of the sentences on the Hub, where they differ.
     """
 
     texts: tuple[str, ...]
@@ -45,7 +43,6 @@ class DataSet:
     hub_splits: Mapping[str, str] = field(
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
     )
-    hub_texts: tuple[str, ...] = ()
 
 
 DATASETS = {
@@ -96,12 +93,14 @@ class Classification:
     def splits(self) -> list[str]:
         """The splits that are there."""
         if is_dataset(self.source):
-            return list(SPLITS)
+            return [split for split in SPLITS if self._has_hub_split(split)]
         return [split for split in SPLITS if self._file(split)]
 
     def load(self, split: str) -> list[Row]:
         """Rows of a split; raises `DataError` naming file and line."""
         rows = self._from_dataset(split) if is_dataset(self.source) else self._from_file(split)
+        if split == "train" and any(row.label is None for row in rows):
+            raise DataError(f"{self.name}: a training row of {self.source} has no label")
         return rows[: self.max_train] if split == "train" else rows
 
     def head(self, width: int) -> nn.Module:
@@ -135,7 +134,7 @@ class Classification:
 
     def _labels_of_train(self) -> tuple[str, ...]:
         self.labels = ()  # none is known yet, so that none is wrong
-        return tuple(sorted({row.label for row in self._from_file("train") if row.label is not None}))
+        return tuple(sorted({row.label for row in self.load("train") if row.label is not None}))
 
     def _file(self, split: str) -> Path | None:
         names = [name + suffix for name in self.layout.files[split] for suffix in ("", ".gz")]
@@ -150,7 +149,7 @@ class Classification:
         skipped.check(len(numbered), 0, f"lines of {path}")
         if not numbered:
             raise DataError(f"{path} is empty")
-        table = list(csv.reader((line for _, line in numbered), delimiter="\t", quoting=csv.QUOTE_NONE))
+        table = [line.split("\t") for _, line in numbered]
         header, wanted = table[0], [*self.layout.texts, self.layout.label]
         missing = [column for column in wanted if column not in header]
         if missing and (missing != [self.layout.label] or split != "test"):
@@ -160,24 +159,36 @@ class Classification:
             if len(cells) != len(header):
                 raise DataError(f"{path}:{number} has {len(cells)} columns, its header {len(header)}")
             row = dict(zip(header, cells, strict=True))
-            rows.append(self._row(row, row.get(self.layout.label), f"{path}:{number}", self.layout.texts))
+            rows.append(self._row(row, row.get(self.layout.label), f"{path}:{number}"))
         return rows
 
     def _from_dataset(self, split: str) -> list[Row]:
-        texts = self.layout.hub_texts or self.layout.texts
-        dataset = load_dataset(self.source, self.layout.hub_splits[split], [*texts, self.layout.label])
+        dataset = load_dataset(self.source, self.layout.hub_splits[split], [*self.layout.texts, self.layout.label])
         names = getattr(dataset.features[self.layout.label], "names", None)
         rows = []
         for number, row in enumerate(dataset):
             label = row[self.layout.label]
-            label = None if label in (-1, None) else names[label] if names else str(label)
-            rows.append(self._row(row, label, f"{self.source} {split} row {number}", texts))
+            label = None if label in (-1, None) else self._label_name(label, names)
+            rows.append(self._row(row, label, f"{self.source} {split} row {number}"))
         return rows
 
-    def _row(self, row: Mapping[str, Any], label: str | None, where: str, texts: tuple[str, ...]) -> Row:
+    def _label_name(self, label: int | str, names: Sequence[str] | None) -> str:
+        """A label as the official files write it; the Hub numbers classes, and sometimes names them otherwise."""
+        if names is None:
+            return str(label)
+        same = [ours for ours in self.labels if ours.lower() == names[int(label)].lower()]
+        return same[0] if same else self.labels[int(label)] if self.labels else names[int(label)]
+
+    def _has_hub_split(self, split: str) -> bool:
+        try:
+            return bool(load_dataset(self.source, self.layout.hub_splits[split], []))
+        except DataError:
+            return False
+
+    def _row(self, row: Mapping[str, Any], label: str | None, where: str) -> Row:
         if label is not None and self.labels and label not in self.labels:
             raise DataError(f"{where} has label {label!r}, expected one of {', '.join(self.labels)}")
-        sentences = tuple(str(row[column]) for column in texts)
+        sentences = tuple(str(row[column]) for column in self.layout.texts)
         if not all(sentence.strip() for sentence in sentences):
             raise DataError(f"{where} has an empty sentence")
         return Row(sentences, label)

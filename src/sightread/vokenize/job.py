@@ -49,7 +49,7 @@ def vokenize(
 
     bank = vokenizer.bank
     inputs = {
-        "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
+        "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder, leave_out="pooler"),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
     }  # fmt: skip
     return write_corpus(
