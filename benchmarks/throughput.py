@@ -24,8 +24,8 @@ from sightread.encoders.text import TextEncoder, build_word_tokenizer
 from sightread.modules.heads import ProjectionHead
 from sightread.modules.search import exact_top_k
 from sightread.runtime import machine
-from sightread.vokenize.job import vokenize
-from sightread.vokenize.revokenize import revokenize
+from sightread.vokenization.job import vokenize
+from sightread.vokenization.revokenize import revokenize
 from sightread.vokenizer import Vokenizer, VokenizerConfig
 
 PICTURES, WIDTH, LINES = 50_000, 64, 4000

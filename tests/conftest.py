@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import threading
 import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -22,7 +23,7 @@ settings.register_profile(
 settings.load_profile("suite")
 
 LAYERS = (-2, -1)  # hidden layers that the fixtures' vokenizer reads
-_PRELOADED = ["sightread.methods.matching", "sightread.methods.voken", "sightread.vokenize.job", "accelerate",
+_PRELOADED = ["sightread.methods.matching", "sightread.methods.voken", "sightread.vokenization.job", "accelerate",
               "transformers.models.bert.modeling_bert", "transformers.models.resnet.modeling_resnet"]  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def vokenizer_folder(captions, text_encoder_folder, image_encoder_folder, tmp_pa
 def voken_corpus_folder(world_folder, vokenizer_folder, tmp_path_factory):
     """The world's text with the vokenizer's pictures, V = 24, in one shard."""
     from sightread.data.corpora import Corpus
-    from sightread.vokenize.job import vokenize
+    from sightread.vokenization.job import vokenize
     from sightread.vokenizer import Vokenizer
 
     folder = tmp_path_factory.mktemp("voken_corpus") / "voken_corpus"
@@ -126,12 +127,46 @@ def voken_corpus_folder(world_folder, vokenizer_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def built_tokenizers():
+    """Three fast tokenizers trained on a few sentences: "wordpiece" (lower-casing), "byte-level" BPE, "unigram"."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    text = ["The red box is near the garden .", "Anna's café: a naïve façade, 42 cups & 7 lamps!", "ein größeres Haus"]
+    byte_level, special = pre_tokenizers.ByteLevel(add_prefix_space=False), ["[UNK]", "[PAD]"]
+    parts = {
+        "wordpiece": (
+            models.WordPiece(unk_token="[UNK]"), normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(),
+            trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False),
+        ),
+        "byte-level": (
+            models.BPE(), None, byte_level,
+            trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=byte_level.alphabet(),
+                                show_progress=False),
+        ),
+        "unigram": (
+            models.Unigram(), normalizers.NFKC(), pre_tokenizers.Metaspace(),
+            trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="[UNK]", show_progress=False),
+        ),
+    }  # fmt: skip
+    built = {}
+    for name, (model, normalizer, pre_tokenizer, trainer) in parts.items():
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizer
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        tokenizer.train_from_iterator(text, trainer)
+        built[name] = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
+    return built
+
+
+@pytest.fixture(scope="session")
 def kill_when():
     """`kill_when(condition, function, *args)`: run a module's function in a process of its own, kill -9 it once the
     condition holds. It fails if the process ends by itself. Processes come from a server that has imported torch."""
 
     def run(condition, function, *args):
-        process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
+        process = multiprocessing.get_context("forkserver").Process(target=_killable, args=(function, *args))
         process.start()
         try:
             while not condition():
@@ -143,3 +178,13 @@ def kill_when():
         assert process.exitcode == -signal.SIGKILL
 
     return run
+
+
+def _killable(function, *args):
+    from tqdm import tqdm
+
+    from sightread.train import quiet_progress
+
+    quiet_progress()
+    tqdm.set_lock(threading.RLock())  # its own lock is shared between processes, and would be left behind
+    function(*args)

@@ -21,7 +21,7 @@ def comparison():
     scores = {
         "text-only": {"color": [0.10, 0.20, 0.30], "shape": [0.5, 0.5, 0.5]},
         "grounded": {"color": [0.80, 0.85, 0.90], "shape": [0.4, 0.5, 0.6]},
-        HOSTILE: {"color": [0.10, 0.80, 0.30], "shape": [0.2, 0.2, 0.2]},
+        HOSTILE: {"color": [0.20, 0.90, 0.40], "shape": [0.2, 0.2, 0.2]},
     }
     return Comparison(COLUMNS, (0, 1, 2), scores)
 
@@ -78,7 +78,7 @@ def test_apart_means_above_and_clear(comparison):
     assert comparison.control == "text-only"
     assert comparison.apart("grounded", "color")
     assert not comparison.apart("grounded", "shape")  # equal means
-    assert not comparison.apart(HOSTILE, "color")  # higher, but its interval is wide
+    assert not comparison.apart(HOSTILE, "color")  # its mean is above, its interval is not
     assert not comparison.apart(HOSTILE, "shape")  # apart, but below
 
 
@@ -121,6 +121,6 @@ def test_plot_draws_every_seed_at_its_score(page):
     dots = [float(dot.get("cx")) for dot in svg.iter("circle") if dot.get("r") == "3"]
     ticks = {text.text: float(text.get("x")) for text in svg.iter("text")}
     left, width = ticks["0.0"], ticks["1.0"] - ticks["0.0"]
-    expected = [0.10, 0.20, 0.30, 0.80, 0.85, 0.90, 0.10, 0.80, 0.30]
+    expected = [0.10, 0.20, 0.30, 0.80, 0.85, 0.90, 0.20, 0.90, 0.40]
     assert dots == pytest.approx([left + width * score for score in expected], abs=0.06)
     assert ticks["chance"] == pytest.approx(left + width / 6, abs=0.06)

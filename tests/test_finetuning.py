@@ -89,14 +89,14 @@ def test_freezing_leaves_every_weight_as_it_is(frozen, run, encoder_folder):
 def objective_and_examples(task, folder, pooling):
     torch.manual_seed(0)
     encoder = AutoModel.from_pretrained(folder)
-    objective = FinetuningObjective(encoder, task, FinetuningConfig(pooling=pooling)).eval()
+    objective = FinetuningObjective(encoder, task, FinetuningConfig(pooling=pooling)).train()
     return objective, task.encode(task.load("train"), load_tokenizer(folder), 32)
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_pooled_vectors_are_those_of_one_sentence_at_a_time(pooling, task, encoder_folder):
     objective, examples = objective_and_examples(task, encoder_folder, pooling)
-    cached = PooledExamples(objective, examples, batch_size=7)  # of different lengths, so padded
+    cached = PooledExamples(objective, examples, batch_size=7)  # of different lengths, so padded; and no dropout
     tokenizer = load_tokenizer(encoder_folder)
     for row, pooled in zip(task.load("train"), cached.pooled, strict=True):
         with torch.no_grad():
@@ -111,14 +111,14 @@ def test_pooled_vectors_are_those_of_one_sentence_at_a_time(pooling, task, encod
 def test_a_cached_probe_equals_one_that_is_not(pooling, task, encoder_folder):
     objective, examples = objective_and_examples(task, encoder_folder, pooling)
     cached = PooledExamples(objective, examples, batch_size=5)
-    rows = [3, 0, 20, 7]
+    rows, objective = [3, 0, 20, 7], objective.eval()
     direct = objective(**examples.collate(rows))["loss"]
     torch.testing.assert_close(objective(**cached.collate(rows))["loss"], direct, atol=1e-5, rtol=1e-4)
 
 
 def test_padding_does_not_matter(task, encoder_folder):
     objective, examples = objective_and_examples(task, encoder_folder, "mean")
-    lengths = [len(ids) for ids in examples.input_ids]
+    objective, lengths = objective.eval(), [len(ids) for ids in examples.input_ids]
     short, long = int(np.argmin(lengths)), int(np.argmax(lengths))
     inputs = [{k: v for k, v in examples.collate(rows).items() if k != "labels"} for rows in ([short], [short, long])]
     with torch.no_grad():

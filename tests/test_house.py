@@ -22,13 +22,13 @@ LEVELS = (  # from the ground up; a module imports what lies strictly below it
     "modules",
     "bank train",
     "vokenizer pretraining finetuning",
-    "methods vokenize tasks analysis",
+    "methods vokenization tasks analysis",
     "compare",
     "recipes",
     "cli",
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
-FELLOWS_MAY_MEET = {"data", "encoders", "modules", "vokenize", "analysis"}  # but no method, task or recipe a fellow
+FELLOWS_MAY_MEET = {"data", "encoders", "modules", "vokenization", "analysis"}  # but no method, task or recipe a fellow
 
 PUBLIC_NAMES = [
     "Corpus", "ImageBank", "ImageEncoder", "SightreadError", "TextEncoder", "VokenCorpus", "Vokenizer", "__version__",

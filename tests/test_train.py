@@ -122,6 +122,20 @@ def test_a_stopped_run_resumed_equals_the_uninterrupted_one_bit_for_bit(tmp_path
     assert losses[0] == losses[1]
 
 
+def test_an_objective_with_two_names_for_a_part_can_be_resumed(tmp_path):
+    class Named(Regression):
+        def __init__(self, stop_at=None):
+            super().__init__(0.4, stop_at)
+            self.head = self.encoder[3]
+
+    whole = run(tmp_path / "whole", Named(), **STEPS)[0]
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "stopped", Named(stop_at=4), **STEPS)
+    resumed = run(tmp_path / "stopped", spoil(Named()), resume=True, **STEPS)[0]
+    assert resumed.calls == whole.calls - 2
+    assert torch.equal(weights(resumed), weights(whole))
+
+
 @pytest.mark.parametrize("torn", [None, "", '{"global_step": 4, "epo'])
 def test_a_torn_checkpoint_is_passed_over(tmp_path, torn):
     whole = run(tmp_path / "whole", Regression(0.4), **STEPS)[0]

@@ -13,7 +13,7 @@ from sightread.bank import ImageBank
 from sightread.errors import ArtifactError, ConfigError
 from sightread.vokenizer import Vokenizer, overlapping_windows
 
-SENTENCES = ["The red box is large .", "", "zzz", "a small  cup,near the garden!", "   ", "anna has a lamp ."]
+SENTENCES = ["The red box is large .", "", "zzz", "a small  cup,near the garden", "   ", "anna has a lamp ."]
 ROOM = 22  # 24 tokens at once, two of them special
 
 
@@ -28,7 +28,7 @@ def linear(layer, x):
 
 def head_in_numpy(head, x):
     """LayerNorm, linear, ReLU, linear, unit length, in double precision."""
-    norm, first, _, _, second = head.layers
+    norm, first, second = (layer for layer in head.layers if hasattr(layer, "weight"))
     x = (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + norm.eps)
     x = x * norm.weight.detach().double().numpy() + norm.bias.detach().double().numpy()
     x = linear(second, np.maximum(linear(first, x), 0))

@@ -21,8 +21,8 @@ _PUBLIC = {
     "finetune_seeds": "finetuning",
     "fit": "train",
     "read_captions": "data.captions",
-    "revokenize": "vokenize.revokenize",
-    "vokenize": "vokenize.job",
+    "revokenize": "vokenization.revokenize",
+    "vokenize": "vokenization.job",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604

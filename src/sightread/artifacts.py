@@ -39,7 +39,7 @@ def digest(*parts: str | bytes) -> str:
     """SHA-256 of the parts, length-prefixed so that their borders count."""
     sha = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()
 

@@ -88,7 +88,7 @@ class ImageBank:
         """Fill and finish a folder that was begun as a bank."""
         arrays = {"vectors": self.vectors, "features": self.features}
         write_atomic(artifact.path / "bank.safetensors", safetensors.numpy.save(arrays))
-        rows = [json.dumps({"id": i, "path": p}, ensure_ascii=False) for i, p in zip(self.ids, self.paths, strict=True)]
+        rows = [json.dumps({"id": i, "path": p}) for i, p in zip(self.ids, self.paths, strict=True)]
         write_atomic(artifact.path / "pictures.jsonl", "\n".join(rows) + "\n")
         return artifact.finish({"pictures": len(self), **(report or {})})
 
@@ -98,9 +98,9 @@ class ImageBank:
         path = Artifact.open(folder, KIND).path
         try:
             arrays = safetensors.numpy.load_file(path / "bank.safetensors")
-            rows = [json.loads(line) for line in (path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in (path / "pictures.jsonl").read_text().split("\n") if line]
             columns = [row["id"] for row in rows], arrays["features"], [row["path"] for row in rows], arrays["vectors"]
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"the bank {folder} is damaged ({error}); make it again") from error
         return cls(*columns)
 

@@ -253,7 +253,7 @@ def vokenize(
     Example: `sightread vokenize --corpus wiki.txt.gz --vokenizer vokenizer --out vokens`
     """
     from sightread.data.corpora import Corpus
-    from sightread.vokenize.job import vokenize as run_vokenize
+    from sightread.vokenization.job import vokenize as run_vokenize
     from sightread.vokenizer import Vokenizer
 
     lines = Corpus(corpus, text_column=text_column, split=split, max_lines=max_lines, max_skipped=max_skipped)
@@ -277,7 +277,7 @@ def revokenize(
     """
     from sightread.data.voken_corpus import VokenCorpus
     from sightread.encoders.text import load_tokenizer
-    from sightread.vokenize.revokenize import revokenize as run_revokenize
+    from sightread.vokenization.revokenize import revokenize as run_revokenize
 
     source = VokenCorpus(vokens)
     made = run_revokenize(source, load_tokenizer(tokenizer), out, overwrite=overwrite, resume=resume)

@@ -63,7 +63,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def _typed(key: str, value: str, kind: Any, faults: list[str]) -> Any:
-    if "None" in str(kind) and value.lower() == "none":
+    if "None" in str(kind) and value.lower() == "none" and "str" not in str(kind).replace("tuple[str", ""):
         return None
     parsed: Any = [part for part in value.split(",") if part] if "tuple" in str(kind) else value
     try:

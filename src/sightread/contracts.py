@@ -42,6 +42,7 @@ class Objective(nn.Module):
     """
 
     encoder: nn.Module
+    _keys_to_ignore_on_save = None  # Trainer looks for it when weights are shared
     accepts_loss_kwargs = False  # so that Trainer averages over gradient accumulation itself
 
     def forward(self, **batch: Tensor) -> Losses:

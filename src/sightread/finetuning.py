@@ -140,9 +140,7 @@ def finetune(
         return PooledExamples(objective, examples, args.per_device_eval_batch_size) if frozen else examples
 
     log = fit(objective, encode("train"), args=args)
-    scores = {
-        "diverged": float(not all(math.isfinite(entry.get("loss", entry.get("train_loss", 0.0))) for entry in log))
-    }
+    scores = {"diverged": float(not math.isfinite(log.mean_loss))}
     for split in splits:
         predictions = task.predict(predict(objective, encode(split), args.per_device_eval_batch_size))
         lines = [json.dumps({"row": i, "prediction": guess}) for i, guess in enumerate(predictions)]
@@ -199,7 +197,7 @@ def finetune_seeds(
         raise ConfigError("no seeds were given; at least one is needed, and five for a claim")
     rows = digest(*(repr(task.load(split)) for split in ("train", *splits)))
     inputs = {
-        "encoder": weights_digest(load_model(name, "AutoModel"), leave_out="pooler"),
+        "encoder": weights_digest(load_model(name, "AutoModel")),
         "task": task.name,
         "rows": rows,
     }

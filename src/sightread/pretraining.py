@@ -124,7 +124,7 @@ def pretrain(
     seconds = time.monotonic() - started
     model.encoder.save_pretrained(artifact.path / "encoder")
     tokenizer.save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"steps": log[-1]["step"], "seconds": seconds, "last": log[-2:]})
+    return artifact.finish({"steps": log.steps, "seconds": seconds, "last": log[-1:]})
 
 
 def step_seconds(objective: Objective, blocks: TokenBlocks, batch_size: int, *, repeats: int = 7) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def summarize(scores: Sequence[float], level: float = 0.95) -> Summary:
     if not len(scores):
         raise ConfigError("no scores to summarise")
     values = np.asarray(scores, dtype=np.float64)
-    low = high = float("nan")
+    low = high = math.nan
     if len(values) > 1:
         half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
         low, high = float(values.mean() - half), float(values.mean() + half)

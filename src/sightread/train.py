@@ -31,6 +31,18 @@ from sightread.runtime import default_device, keyed_rng, seed_everything
 LOG = "log.jsonl"
 
 
+class TrainingLog(list[dict[str, float]]):
+    """The losses at every logging step.
+
+    Attributes:
+        steps: Optimiser steps of the whole run.
+        mean_loss: Mean of the loss over them; not finite if it ever was not.
+    """
+
+    steps: int = 0
+    mean_loss: float = 0.0
+
+
 def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) -> TrainingArguments:
     """TrainingArguments for a run in `folder`, with our defaults beneath the user's settings.
 
@@ -49,9 +61,7 @@ def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) 
         raise ConfigError(f"training settings: {error}") from error
 
 
-def fit(
-    objective: Objective, examples: Examples, *, args: TrainingArguments, resume: bool = False
-) -> list[dict[str, float]]:
+def fit(objective: Objective, examples: Examples, *, args: TrainingArguments, resume: bool = False) -> TrainingLog:
     """Train an objective in place.
 
     Args:
@@ -62,7 +72,7 @@ def fit(
         resume: Go on from the last whole checkpoint, if there is one.
 
     Returns:
-        The log: the losses at every logging step, and last a summary with `step`, `train_loss` and `train_runtime`.
+        The log.
     """
     num_epochs = _num_epochs(examples, args)
     stream = _Stream(examples, args.seed, num_epochs)
@@ -75,7 +85,9 @@ def fit(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     gc.unfreeze()
     objective.eval()
-    log: list[dict[str, float]] = trainer.state.log_history
+    summary = trainer.state.log_history[-1]
+    log = TrainingLog(entry for entry in trainer.state.log_history if "loss" in entry)
+    log.steps, log.mean_loss = trainer.state.global_step, summary["train_loss"]
     if args.should_save:
         with suppress(OSError):  # the Trainer makes the folder of checkpoints even if it is to hold none
             Path(str(args.output_dir)).rmdir()

@@ -24,7 +24,7 @@ from sightread.data.blocks import special_tokens_around
 from sightread.encoders.features import encode_ids
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder, check_fast
-from sightread.errors import ArtifactError
+from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.heads import ProjectionHead
 from sightread.runtime import default_device
 
@@ -102,6 +102,10 @@ class Vokenizer:
                 f"the bank's features are {bank.features.shape[1]} wide, "
                 f"the vokenizer's image encoder gives {expected}; build the bank with the vokenizer's image encoder"
             )
+        prefix, suffix = special_tokens_around(self.tokenizer)
+        self.room = min(config.max_length, self.text_encoder.max_length) - len(prefix) - len(suffix)
+        if self.room < 1:
+            raise ConfigError(f"max_length={config.max_length} leaves no room beside the special tokens")
         self.bank = bank.with_vectors(self.image_vectors(bank.features))
 
     @torch.inference_mode()
@@ -117,6 +121,8 @@ class Vokenizer:
             sentences: Raw text.
             k: Pictures a token, at most the bank's size; `ConfigError` if more.
         """
+        if not len(sentences):
+            return []
         encoded = self.tokenizer(list(sentences), add_special_tokens=False, return_offsets_mapping=True)
         vectors = self.token_vectors([np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]])
         scores, rows = (part.tolist() for part in self.bank.nearest(torch.cat(vectors), k))
@@ -141,10 +147,9 @@ class Vokenizer:
             Unit vectors, float32 (L, E), one tensor a sequence.
         """
         prefix, suffix = special_tokens_around(self.tokenizer)
-        room = min(self.config.max_length, self.text_encoder.max_length) - len(prefix) - len(suffix)
         out = [torch.zeros(len(ids), self.config.width) for ids in token_ids]
         windows = [
-            (row, *window) for row, ids in enumerate(token_ids) for window in overlapping_windows(len(ids), room)
+            (row, *window) for row, ids in enumerate(token_ids) for window in overlapping_windows(len(ids), self.room)
         ]
         windows.sort(key=lambda window: window[2] - window[1])
         for batch in _under_budget(windows, len(prefix) + len(suffix)):

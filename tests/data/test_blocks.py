@@ -10,7 +10,7 @@ from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_word_tokenizer
 from sightread.errors import ConfigError, DataError
 from sightread.runtime import keyed_rng
-from sightread.vokenize.job import tokenize, write_corpus
+from sightread.vokenization.job import tokenize, write_corpus
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat"]
 NO_VOKEN_EVERY = 7  # the voken of the t-th token of a corpus is t, but each seventh token has none

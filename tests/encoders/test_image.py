@@ -91,16 +91,16 @@ def images():
 
 
 def test_the_small_encoder_scales_pixels_and_keeps_their_size(images):
-    encoder = build_small_image_encoder(24, (6, 10)).eval()
+    encoder = build_small_image_encoder(24, (8, 12)).eval()
     pixels = encoder.preprocess(images)
     expected = np.stack([np.asarray(image).transpose(2, 0, 1) / 127.5 - 1 for image in images])
     np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-5)
-    assert encoder(pixels).shape == (4, 10)
+    assert encoder(pixels).shape == (4, 12)
 
 
 @pytest.mark.parametrize("pooling", ["pooled", "mean"])
 def test_a_saved_encoder_gives_the_same_features(images, tmp_path, pooling):
-    encoder = build_small_image_encoder(24, (6, 10)).eval()
+    encoder = build_small_image_encoder(24, (8, 12)).eval()
     encoder.save_pretrained(tmp_path)
     loaded = ImageEncoder.from_pretrained(tmp_path, pooling).eval()
     assert loaded.pooling == pooling
@@ -114,6 +114,38 @@ def test_missing_or_incomplete_folders_are_refused(tmp_path):
     tiny("resnet").save_pretrained(tmp_path)
     with pytest.raises(ArtifactError, match="image processor"):
         ImageEncoder.from_pretrained(tmp_path)
+
+
+def cropping_encoder(folder):
+    """A saved encoder whose processor cuts a square of 16 out of the centre of pictures 24 high."""
+    from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
+
+    processor = MobileNetV2ImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 16, "width": 16})
+    ImageEncoder(tiny("resnet"), processor).save_pretrained(folder)
+    return folder
+
+
+def test_whole_pictures_are_squeezed_instead_of_cropped(tmp_path):
+    picture = Image.new("RGB", (48, 24), "black")
+    picture.paste("white", (0, 0, 12, 24))  # a white strip on the left, which the centre does not show
+    folder = cropping_encoder(tmp_path / "a")
+    cropped, whole = ImageEncoder.from_pretrained(folder), ImageEncoder.from_pretrained(folder, whole=True)
+    pixels = [encoder.preprocess([picture])[0, 0] for encoder in (cropped, whole)]
+    assert pixels[0].shape == pixels[1].shape == (16, 16)
+    assert len(pixels[0].unique()) == 1
+    assert pixels[1][:, 0].min() > pixels[1][:, 15].max()
+    assert cropped.digest != whole.digest
+    whole.save_pretrained(tmp_path / "b")
+    assert ImageEncoder.from_pretrained(tmp_path / "b").digest == whole.digest
+
+
+def test_the_digest_covers_weights_preprocessing_and_pooling(tmp_path):
+    build_small_image_encoder(24, (8, 12)).save_pretrained(tmp_path)
+    encoders = [ImageEncoder.from_pretrained(tmp_path, pooling) for pooling in ("pooled", "pooled", "mean", "pooled")]
+    next(encoders[1].parameters()).data[0] += 1
+    encoders[3].processor.image_mean = [0.4] * 3
+    assert len({encoder.digest for encoder in encoders}) == 4
+    assert ImageEncoder.from_pretrained(tmp_path).digest == encoders[0].digest
 
 
 @pytest.mark.realdata

@@ -12,6 +12,7 @@ from sightread.encoders.text import (
     load_model,
     load_tokenizer,
     tokenizer_digest,
+    weights_digest,
 )
 from sightread.errors import ArtifactError, ConfigError, DataError, ShapeError
 from sightread.runtime import data_root
@@ -164,6 +165,31 @@ def test_a_frozen_copy_leaves_the_original_alone():
     assert original.training
     assert original.weight.requires_grad
     assert original.weight.abs().sum() > 0
+
+
+def test_the_digest_of_weights_covers_names_shapes_types_and_values():
+    def linear(width, value, dtype=torch.float32):
+        layer = torch.nn.Linear(width, 2, bias=False, dtype=dtype)
+        layer.weight.data.fill_(value)
+        return layer
+
+    class Renamed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.other = linear(2, 1).weight
+
+    modules = [linear(2, 1), linear(2, 1.0000001), linear(4, 1), linear(2, 1, torch.float64), Renamed()]
+    assert len({weights_digest(module) for module in modules}) == 5
+    assert weights_digest(linear(2, 1)) == weights_digest(modules[0])
+
+
+def test_the_digest_of_a_checkpoint_does_not_depend_on_what_was_drawn_before(text_encoder_folder):
+    """A checkpoint of a masked language model has no pooler: `AutoModel` draws one, which no token vector sees."""
+    digests = set()
+    for seed in range(2):
+        torch.manual_seed(seed)
+        digests.add(weights_digest(TextEncoder.from_pretrained(text_encoder_folder)))
+    assert len(digests) == 1
 
 
 @pytest.mark.realdata

@@ -12,7 +12,7 @@ from sightread.tasks.classification import Classification, Row
 
 RTE = """index\tsentence1\tsentence2\tlabel
 0\tNo weapons were found in Iraq.\tWeapons were found in Iraq.\tnot_entailment
-1\tA place of "sorrow, after he died.\tHe "died" there.\tentailment
+1\t"Sorrow, he said.\tHe "said" a word.\tentailment
 2\tHerceptin was approved.\tIt was approved.\tentailment
 """
 RTE_TEST = "index\tsentence1\tsentence2\n0\tMangla was summoned.\tMangla died.\n1\tIt rains.\tIt is wet.\n"
@@ -84,7 +84,7 @@ def test_a_test_split_without_labels(name, count, folder):
 @pytest.mark.parametrize(
     ("name", "row", "texts"),
     [
-        ("rte", 1, ('A place of "sorrow, after he died.', 'He "died" there.')),
+        ("rte", 1, ('"Sorrow, he said.', 'He "said" a word.')),
         ("sst2", 1, ("`` it's a \"charming journey '' ",)),
         ("world", 0, ("the dax is here .",)),
     ],

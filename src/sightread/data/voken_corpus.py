@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from sightread.artifacts import Artifact, check_fits
 from sightread.contracts import IGNORED
-from sightread.errors import ArtifactError
+from sightread.errors import ArtifactError, ConfigError
 
 KIND = "voken-corpus"
 
@@ -92,6 +92,13 @@ class VokenCorpus:
         """Raise `ArtifactError` unless the tokenizer is the one the corpus was made with."""
         remedy = f"use the tokenizer in {self.path / 'tokenizer'}, or `sightread revokenize` the corpus to yours"
         check_fits("the tokenizer", digest, self.artifact.inputs["tokenizer"], remedy)
+
+    def check_has_vokens(self) -> None:
+        """Raise `ConfigError` if the corpus was only tokenized."""
+        if not self.num_vokens:
+            raise ConfigError(
+                f"{self.path} was only tokenized and has no vokens; run `sightread vokenize` with a vokenizer"
+            )
 
     def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All lines end to end.

@@ -69,7 +69,7 @@ def _pictures_digest(pictures: Pictures) -> str:
     return digest(*parts)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode would leave weights that cannot be trained
 def _compute_image_features(
     encoder: ImageEncoder, pictures: Pictures, batch_size: int, max_skipped: float
 ) -> tuple[np.ndarray, np.ndarray, Skipped]:
@@ -83,6 +83,7 @@ def _compute_image_features(
         vectors = encoder(pixels)
         features.append(vectors.float().cpu().numpy())
         rows += indices
+    encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     skipped.check(len(pictures), max_skipped, "pictures")
     if not rows:
         raise DataError("not one of the pictures can be decoded")
@@ -119,7 +120,7 @@ class TokenFeatures:
     sentence_of: np.ndarray
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def token_features(encoder: TextEncoder, sentences: Sequence[str], *, batch_size: int = 64) -> TokenFeatures:
     """Encode sentences once, for training on frozen features.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sightread.artifacts import digest
@@ -83,6 +84,9 @@ def longest_input(model: Any, tokenizer: Any) -> int:
 def load_model(name: str | Path, auto_class: str) -> Any:
     """Load a model through one of transformers' Auto classes, from safetensors only (never a pickle).
 
+    Weights that the checkpoint lacks (often a pooler) are drawn the same at every load, so that the same folder is
+    always the same model.
+
     Raises:
         ArtifactError: If the folder does not exist or holds no such model.
     """
@@ -90,8 +94,10 @@ def load_model(name: str | Path, auto_class: str) -> Any:
 
     _check_exists(name)
     try:
-        return getattr(transformers, auto_class).from_pretrained(str(name), use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
+        with torch.random.fork_rng():
+            torch.manual_seed(torch.initial_seed() if auto_class != "AutoModel" else 0)
+            return getattr(transformers, auto_class).from_pretrained(str(name), use_safetensors=True)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
 
 
@@ -128,18 +134,10 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest(json.dumps({k: v for k, v in state.items() if k not in {"padding", "truncation"}}, sort_keys=True))
 
 
-def weights_digest(module: nn.Module, leave_out: str | None = None) -> str:
-    """Digest of a module's names, shapes, types and values.
-
-    Args:
-        module: The module.
-        leave_out: Weights with this in their name do not count, e.g. "pooler", which no token's vector rests on and
-            which is drawn by lot where a checkpoint lacks it.
-    """
+def weights_digest(module: nn.Module) -> str:
+    """Digest of a module's names, shapes, types and values."""
     parts = list[str | bytes]()
     for name, value in sorted(module.state_dict().items()):
-        if leave_out and leave_out in name:
-            continue
         tensor = value.detach().cpu().contiguous()
         parts += [
             name,

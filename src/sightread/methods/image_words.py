@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from sightread.artifacts import Artifact, digest
 from sightread.contracts import Batch, Losses, Objective
 from sightread.data.captions import Captions
 from sightread.encoders.image import ImageEncoder, build_small_image_encoder
+from sightread.errors import DataError
 from sightread.train import fit, training_arguments
 
 KIND = "image-encoder"
@@ -68,6 +70,8 @@ class ImageWordsExamples:
         words = [re.findall(r"\w+", text.lower()) for text in captions.texts]
         counts = Counter(word for caption in words for word in set(caption))
         self.words = sorted(word for word, count in counts.items() if count >= min_count)
+        if not self.words:
+            raise DataError(f"no word occurs in {min_count} captions; lower min_count or give more captions")
         column = {word: i for i, word in enumerate(self.words)}
         self.shares = np.zeros((len(captions.pictures), len(self.words)), dtype=np.float32)
         for picture, caption in zip(captions.picture_of, words, strict=True):
@@ -75,7 +79,7 @@ class ImageWordsExamples:
                 if word in column:
                     self.shares[picture, column[word]] += 1
         self.shares /= np.maximum(self.shares.sum(axis=1, keepdims=True), 1)
-        images = [captions.pictures.load(row) for row in range(len(captions.pictures))]
+        images = [_load(captions, row) for row in range(len(captions.pictures))]
         self.pixels = torch.cat([encoder.preprocess(images[i : i + 256]) for i in range(0, len(images), 256)])
 
     def __len__(self) -> int:
@@ -91,14 +95,21 @@ class ImageWordsExamples:
         return {"pixel_values": self.pixels[rows], "words": torch.from_numpy(self.shares[rows])}
 
 
+def _load(captions: Captions, row: int) -> Image:
+    try:
+        return captions.pictures.load(row)
+    except DataError as error:
+        raise DataError(f"{captions.pictures.ids[row]}: {error}") from error
+
+
 def train(config: ImageWordsConfig, captions: Captions, out: Path | str, *, overwrite: bool = False) -> Path:
     """Train a small ResNet and write it as a folder that `ImageEncoder.from_pretrained` loads from `encoder/`."""
     inputs = {"captions": digest(*captions.texts, *captions.pictures.ids)}
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite)
     torch.manual_seed(config.seed)
-    encoder = build_small_image_encoder(captions.pictures.load(0).height, config.widths)
+    encoder = build_small_image_encoder(_load(captions, 0).height, config.widths)
     examples = ImageWordsExamples(captions, encoder, config.min_count)
     objective = ImageWordsObjective(encoder, len(examples.words), config.widths[-1])
     log = fit(objective, examples, args=training_arguments(artifact.path, config.training, seed=config.seed))
     encoder.save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"words": len(examples.words), "last": log[-2:]})
+    return artifact.finish({"words": len(examples.words), "last": log[-1:]})

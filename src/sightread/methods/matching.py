@@ -42,6 +42,7 @@ from sightread.encoders.text import TextEncoder, weights_digest
 from sightread.errors import DataError
 from sightread.modules.heads import ProjectionHead
 from sightread.modules.losses import batch_hinge, info_nce, pairwise_hinge
+from sightread.runtime import seed_everything
 from sightread.train import fit, training_arguments
 from sightread.vokenizer import KIND, Vokenizer, VokenizerConfig
 
@@ -180,7 +181,7 @@ def train(
         overwrite: Replace what is in `out`.
         resume: Go on with an unfinished run in `out`.
     """
-    inputs = {"text_encoder": weights_digest(text_encoder, leave_out="pooler"), "image_encoder": image_encoder.digest}
+    inputs = {"text_encoder": weights_digest(text_encoder), "image_encoder": image_encoder.digest}
     inputs["captions"] = digest(*captions.texts, *captions.pictures.ids, captions.picture_of.tobytes())
     inputs["bank"] = bank.digest if bank else "the captioned pictures"
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
@@ -191,6 +192,7 @@ def train(
     captions = captions.keep_pictures(rows)
     skipped.merge(captions.skipped)
     tokens = token_features(text_encoder, captions.texts)
+    seed_everything(config.seed)
     objective = MatchingObjective(config, text_encoder.width, features.shape[1])
     args = training_arguments(artifact.path, config.training, seed=config.seed)
     log = fit(objective, MatchingExamples(tokens, features, captions.picture_of), args=args, resume=resume)
@@ -198,7 +200,7 @@ def train(
     kept = VokenizerConfig(**{f.name: getattr(config, f.name) for f in fields(VokenizerConfig)})
     vokenizer = Vokenizer(kept, text_encoder, objective.text_head, image_encoder, objective.image_head, bank)
     report = {"captions": len(captions.texts), "pictures": len(features), "skipped": skipped.report()}
-    vokenizer.save_into(artifact, report | {"last": log[-2:], "seconds": time.monotonic() - started})
+    vokenizer.save_into(artifact, report | {"last": log[-1:], "seconds": time.monotonic() - started})
     return vokenizer
 
 

@@ -141,6 +141,7 @@ def train(
         bank: The bank of the vokens; regression needs it.
         **options: As for `pretraining.pretrain`.
     """
+    corpus.check_has_vokens()
     features = None
     if bank is not None:
         remedy = "give the bank inside the vokenizer that made the voken corpus"

@@ -31,7 +31,8 @@ def cosine_regression(predictions: Tensor, targets: Tensor, chosen: Tensor) -> T
 
 def pairwise_hinge(positive: Tensor, negative: Tensor, margin: float = 0.5) -> Tensor:
     """Mean of max(0, margin - positive + negative) (Tan & Bansal 2020, equation 3)."""
-    return (margin - positive + negative).clamp(min=0).mean()
+    hinge = (margin - positive + negative).clamp(min=0)
+    return hinge.sum() / max(len(hinge), 1)
 
 
 def batch_hinge(scores: Tensor, targets: Tensor, excluded: Tensor, margin: float = 0.5) -> Tensor:
@@ -60,4 +61,4 @@ def info_nce(scores: Tensor, targets: Tensor, excluded: Tensor, temperature: Ten
     """
     own = functional.one_hot(targets, scores.shape[1]).bool()
     logits = (scores / temperature).masked_fill(excluded & ~own, float("-inf"))
-    return functional.cross_entropy(logits, targets)
+    return functional.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)

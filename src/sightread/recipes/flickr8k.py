@@ -113,7 +113,7 @@ def _retrieval(data: Path, out: Path) -> dict[str, Any]:
 
 def _vokenize(config: Flickr8kConfig, data: Path, out: Path) -> None:
     from sightread.data.corpora import Corpus
-    from sightread.vokenize.job import vokenize
+    from sightread.vokenization.job import vokenize
     from sightread.vokenizer import Vokenizer
 
     text = data / "data" / "corpora" / "enwiki-sample" / "train.txt.gz"

@@ -170,7 +170,7 @@ def prepare(config: DemoConfig, seed: int, folder: Path) -> tuple[float, None]:
     from sightread.encoders.image import ImageEncoder
     from sightread.encoders.text import TextEncoder, build_word_tokenizer
     from sightread.methods import image_words, matching, mlm
-    from sightread.vokenize.job import random_vokens, tokenize, vokenize
+    from sightread.vokenization.job import random_vokens, tokenize, vokenize
 
     started = time.monotonic()
     if (folder / "random_vokens" / "manifest.json").is_file():

@@ -98,7 +98,7 @@ class Classification:
 
     def load(self, split: str) -> list[Row]:
         """Rows of a split; raises `DataError` naming file and line."""
-        rows = self._from_dataset(split) if is_dataset(self.source) else self._from_file(split)
+        rows = self._rows(split)
         if split == "train" and any(row.label is None for row in rows):
             raise DataError(f"{self.name}: a training row of {self.source} has no label")
         return rows[: self.max_train] if split == "train" else rows
@@ -134,7 +134,10 @@ class Classification:
 
     def _labels_of_train(self) -> tuple[str, ...]:
         self.labels = ()  # none is known yet, so that none is wrong
-        return tuple(sorted({row.label for row in self.load("train") if row.label is not None}))
+        return tuple(sorted({row.label for row in self._rows("train") if row.label is not None}))
+
+    def _rows(self, split: str) -> list[Row]:
+        return self._from_dataset(split) if is_dataset(self.source) else self._from_file(split)
 
     def _file(self, split: str) -> Path | None:
         names = [name + suffix for name in self.layout.files[split] for suffix in ("", ".gz")]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sightread.data.voken_corpus import Line, TextOf, VokenCorpus, read_shard
-from sightread.vokenize.job import write_corpus
+from sightread.vokenization.job import write_corpus
 
 NO_MATCH = -1
 
@@ -36,7 +36,8 @@ def revokenize(
         olds = read_shard(source.shards[first // source.lines_per_shard])
         return [carry_over(old, new, source.num_vokens) for old, new in zip(olds, lines, strict=True)]
 
-    inputs = {"bank": source.artifact.inputs["bank"], "source_tokenizer": source.artifact.inputs["tokenizer"]}
+    source.check_has_vokens()
+    inputs = {"bank": source.artifact.inputs["bank"], "vokens": source.artifact.digest}
     return write_corpus(
         TextOf(source), tokenizer, out, num_vokens=source.num_vokens, assign=assign, inputs=inputs,
         lines_per_shard=source.lines_per_shard, overwrite=overwrite, resume=resume,

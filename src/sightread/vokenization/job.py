@@ -49,8 +49,9 @@ def vokenize(
 
     bank = vokenizer.bank
     inputs = {
-        "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder, leave_out="pooler"),
+        "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
+        "max_length": str(vokenizer.config.max_length),
     }  # fmt: skip
     return write_corpus(
         corpus,
@@ -83,6 +84,7 @@ def random_vokens(source: VokenCorpus, tokenizer: Any, out: Path | str, *, seed:
         numbered = enumerate(lines, start=first)
         return [keyed_rng(seed, i).integers(source.num_vokens, size=len(line.token_ids)) for i, line in numbered]
 
+    source.check_has_vokens()
     inputs = {"bank": source.artifact.inputs["bank"], "random": str(seed)}
     return write_corpus(
         TextOf(source), tokenizer, out, num_vokens=source.num_vokens, assign=assign, inputs=inputs, **flags
