@@ -108,7 +108,6 @@ def test_splits_are_those_that_are_there(folder):
         ("sst2", "fine\t2", r"train\.tsv\.gz:5 has label '2'"),
         ("sick", "4\ta\tb\t3.2\tneutral", r"SICK_train\.txt:5 has label 'neutral'"),
         ("world", "\tred\tdax", r"train\.tsv:5 has an empty sentence"),
-        ("world", "a\rb\tred\tdax", r"train\.tsv"),  # a stray carriage return
     ],
 )
 def test_faults_are_named_by_file_and_line(name, line, message, folder):
