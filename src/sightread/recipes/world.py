@@ -13,8 +13,8 @@ For each seed a fresh world is made, and five encoders are compared on the looks
 All four pre-training runs read the same sentences in the same order with the same masks, from the same initial weights,
 for the same number of steps. Every encoder is then fine-tuned to tell the look of 54 nouns and tested on 30 others.
 Agreement and word order need no vision; there a linear head on the frozen encoder is trained, for fine-tuning masters
-them from any start and would hide the harm. Settings were chosen on the dev nouns (12 others); the test nouns were
-looked at with the settings final.
+them from any start and would hide the harm. Settings were chosen on the dev nouns (12 others);
+docs/results.md tells how, and the one exception.
 """
 
 from __future__ import annotations
