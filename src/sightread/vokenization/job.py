@@ -51,7 +51,7 @@ def vokenize(
     inputs = {
         "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
-        "max_length": str(vokenizer.config.max_length),
+        "max_length": str(vokenizer.config.max_length), "layers": str(vokenizer.config.layers),
     }  # fmt: skip
     return write_corpus(
         corpus,
