@@ -88,7 +88,7 @@ def test_help(verb, monkeypatch):
     if verb:
         assert f"Example: sightread {verb} " in shown
         for parameter in typer.main.get_command(app).commands[verb].params:
-            assert parameter.opts[0].removeprefix("sentence") in shown
+            assert (parameter.metavar or parameter.opts[0].removeprefix("sentence")) in shown
             if isinstance(parameter.default, int | float | str) and not isinstance(parameter.default, bool):
                 assert f"[default: {parameter.default}]" in shown
     else:

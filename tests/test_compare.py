@@ -1,17 +1,20 @@
-"""The table and the report: right numbers, sound HTML, nothing from outside."""
+"""The tables and the report: right numbers, sound HTML, nothing from outside, no number that does not exist."""
 
 import json
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from pages import Page
+from scores_folders import write_all, write_scores
 from sightread.analysis.strips import StripToken
-from sightread.compare import Column, Comparison, write_report
+from sightread.compare import Column, Comparison, compare_runs, write_report
+from sightread.runs import read_runs
+from sightread.statistics import holm, paired_bootstrap, permutation_test, summarize
 
-VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE = "<script>alert('arm')</script>"
 COLUMNS = (Column("color", 1 / 6), Column("shape", 1 / 4))
 
@@ -34,33 +37,6 @@ def page(comparison, tmp_path):
         strips=[tokens, tokens], strips_explanation="What.", facts={"processor": "<fast>", "cores": "2"},
     )  # fmt: skip
     return path.read_text()
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and keeps what a reader sees."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.texts, self.attributes = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes another tag"
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
 
 
 def test_table_holds_the_numbers(comparison):
@@ -124,3 +100,136 @@ def test_plot_draws_every_seed_at_its_score(page):
     expected = [0.10, 0.20, 0.30, 0.80, 0.85, 0.90, 0.20, 0.90, 0.40]
     assert dots == pytest.approx([left + width * score for score in expected], abs=0.06)
     assert ticks["chance"] == pytest.approx(left + width / 6, abs=0.06)
+
+
+def test_a_single_seed_has_no_interval_and_says_so(tmp_path):
+    lone = Comparison(
+        COLUMNS, (0,), {"text-only": {"color": [0.1], "shape": [0.5]}, "x": {"color": [0.9], "shape": [0.5]}}
+    )
+    page = write_report(
+        tmp_path / "report.html", lone, title="", verdict="", explanation="", strips=[], strips_explanation="", facts={}
+    ).read_text()
+    for shown in (lone.table(), page, lone.to_json()):
+        assert not re.search(r"\b(nan|NaN|None)\b", shown)
+    assert "0.10" in lone.table()
+    assert "two seeds" in lone.table()
+    assert "a single seed has none" in page
+    assert not lone.apart("x", "color")
+
+
+# Scores folders
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return write_all(tmp_path_factory.mktemp("scores"), num_rows=120)
+
+
+@pytest.fixture(scope="module")
+def compared(folders):
+    return compare_runs(read_runs(folders), num=500)
+
+
+def test_cells_hold_the_statistics_of_the_runs(folders, compared):
+    runs = {(run.arm, run.column): run for run in read_runs(folders)}
+    assert compared.arms == ["text-only", "grounded", "random"]
+    assert compared.columns == ["nli", "similarity", "tags"]
+    for (arm, column), cell in compared.cells.items():
+        run, control = runs[arm, column], runs["text-only", column]
+        assert cell.summary == summarize(run.main_scores())
+        if arm == "text-only":
+            assert cell.difference is cell.p is cell.adjusted is None
+            continue
+        own, theirs = list(run.predictions.values()), list(control.predictions.values())
+        assert cell.difference == paired_bootstrap(run.metric, own, theirs, run.gold, num=500)
+        assert cell.difference.mean == pytest.approx(np.mean(run.main_scores()) - np.mean(control.main_scores()))
+        assert cell.p == permutation_test(run.metric, own, theirs, run.gold, num=500)
+    for arm in compared.arms[1:]:
+        cells = [compared.cells[arm, column] for column in compared.columns]
+        assert [cell.adjusted for cell in cells] == holm([cell.p for cell in cells])
+
+
+def test_what_was_planted_is_found_and_nothing_else(compared):
+    found = {key: cell.verdict for key, cell in compared.cells.items() if cell.verdict}
+    assert found == {("grounded", "nli"): "better", ("random", "similarity"): "worse"}
+    assert (
+        "grounded: of 3 tasks clearly better than text-only on 1 (nli), clearly worse on none." in compared.verdicts()
+    )
+
+
+def test_a_diverged_run_counts_and_is_named(compared):
+    cell = compared.cells["random", "nli"]
+    assert len(cell.summary.scores) == 5
+    rest = np.mean(np.delete(cell.summary.scores, 3))
+    assert rest > cell.summary.mean + 0.02
+    assert compared.notes() == [
+        "† random, nli: diverged with seed 3 (the training loss was not finite), which is counted; "
+        f"the mean without is {rest:.3f}."
+    ]
+    assert cell.p < 0.05  # on these models; another training might not diverge:
+    assert cell.difference.low < 0 < cell.difference.high
+    assert cell.verdict == ""
+
+
+def test_errors_are_better_when_lower(tmp_path):
+    gold = [float(i) for i in range(40)]
+    answers = {"bad": 2.0, "good": 0.5}
+    runs = [
+        write_scores(
+            tmp_path / name, task="ease", metric="error", encoder=name,
+            answers={seed: [(g + off * (-1) ** (i + seed), g) for i, g in enumerate(gold)] for seed in range(3)},
+        )
+        for name, off in answers.items()
+    ]  # fmt: skip
+    cell = compare_runs(read_runs(runs), num=200).cells["good", "ease"]
+    assert cell.difference.mean == pytest.approx(-1.5)
+    assert cell.verdict == "better"
+
+
+def test_seeds_are_matched_and_what_is_missing_is_said(tmp_path):
+    rows = [("a", "a"), ("b", "a"), ("b", "b")]
+    seeds = {"control": (0, 1, 2), "fewer": (2, 1), "lone": (1,), "other": (7, 8)}
+    places = [
+        write_scores(
+            tmp_path / arm / task,
+            task=task,
+            metric="classification",
+            encoder=arm,
+            answers=dict.fromkeys(seeds[arm], rows),
+        )
+        for arm in seeds
+        for task in ("rte", "sst2")
+        if (arm, task) not in {("fewer", "sst2"), ("control", "sst2")}
+    ]
+    compared = compare_runs(read_runs(places), num=50)
+    assert compared.cells["fewer", "rte"].seeds == (1, 2)
+    assert compared.cells["other", "rte"].difference is compared.cells["lone", "sst2"].difference is None
+    assert compared.notes() == [
+        "rte: fewer and control have seeds 1, 2 in common; the difference is over these.",
+        "rte: lone and control have seeds 1 in common; the difference is over these.",
+        "rte: other has no seed in common with control, so there is no paired difference.",
+        "rte: a single seed for lone, so no interval over seeds; that of a difference is over examples only.",
+        "sst2: not run for control, fewer.",
+        "sst2: a single seed for lone, so no interval over seeds; that of a difference is over examples only.",
+    ]
+
+
+def test_unequal_settings_are_said(tmp_path):
+    answers, training = {0: [("a", "a"), ("b", "a")]}, {"learning_rate": 5e-5, "num_train_epochs": 3}
+    configs = {
+        "control": {"pooling": "mean", "training": training, "seeds": [0]},
+        "equal": {"pooling": "mean", "training": training, "seeds": [0, 1]},
+        "longer": {"pooling": "first", "training": training | {"num_train_epochs": 9}, "seeds": [0]},
+    }
+    runs = [
+        write_scores(tmp_path / arm, task="rte", metric="classification", encoder=arm, answers=answers, config=config)
+        for arm, config in configs.items()
+    ]
+    said = [note for note in compare_runs(read_runs(runs), num=50).notes() if "settings" in note]
+    assert said == ["rte: longer and control were trained with unequal settings (pooling, num_train_epochs)."]
+
+
+def test_translations_come_with_their_signature(tmp_path):
+    answers = {0: [("a cat sat on the mat", "a cat sat on the mat"), ("a dog ran off", "the dog ran away")]}
+    folder = write_scores(tmp_path / "x", task="multi30k", metric="translation", encoder="small", answers=answers)
+    assert "tok:13a" in compare_runs(read_runs([folder])).notes()[-1]

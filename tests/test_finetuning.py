@@ -10,10 +10,21 @@ from transformers import AutoModel
 
 from sightread import finetuning
 from sightread.artifacts import MANIFEST, RUN, Artifact
+from sightread.data.encoded import Part
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
-from sightread.finetuning import FinetuningConfig, FinetuningObjective, PooledExamples, finetune, finetune_seeds
+from sightread.finetuning import (
+    FinetuningConfig,
+    FinetuningObjective,
+    PooledExamples,
+    TaskData,
+    finetune,
+    finetune_seeds,
+    predict,
+)
+from sightread.metrics import METRICS, Metric
 from sightread.tasks.classification import Classification
+from sightread.tasks.token_labels import TokenLabels
 
 TRAINING = {"num_train_epochs": 15, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "logging_steps": 5}
 SHORT = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "logging_steps": 1}
@@ -65,7 +76,7 @@ def test_it_learns_what_can_be_learnt(pooling, run, task):
     assert scores["diverged"] == 0
     assert scores["dev_accuracy"] == scores["test_accuracy"] == scores["test_macro_f1"] == 1
     assert json.loads((out / "scores.json").read_text()) == scores
-    assert predictions(out, "test") == [row.label for row in task.load("test")]
+    assert predictions(out, "test") == [row.gold for row in task.load("test")]
     losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.2 * losses[0]
 
@@ -73,7 +84,7 @@ def test_it_learns_what_can_be_learnt(pooling, run, task):
 def test_reported_accuracy_is_that_of_the_predictions(run, task):
     _, scores, out = run()
     for split in ("dev", "test"):
-        hits = [guess == row.label for guess, row in zip(predictions(out, split), task.load(split), strict=True)]
+        hits = [guess == row.gold for guess, row in zip(predictions(out, split), task.load(split), strict=True)]
         assert scores[f"{split}_accuracy"] == pytest.approx(np.mean(hits))
 
 
@@ -98,12 +109,12 @@ def test_pooled_vectors_are_those_of_one_sentence_at_a_time(pooling, task, encod
     objective, examples = objective_and_examples(task, encoder_folder, pooling)
     cached = PooledExamples(objective, examples, batch_size=7)  # of different lengths, so padded; and no dropout
     tokenizer = load_tokenizer(encoder_folder)
-    for row, pooled in zip(task.load("train"), cached.pooled, strict=True):
+    for row, pooled in zip(task.load("train"), cached.pooled[:, 0], strict=True):
         with torch.no_grad():
-            states = objective.encoder(**tokenizer(row.texts[0], return_tensors="pt")).last_hidden_state[0]
+            states = objective.encoder(**tokenizer(row.inputs[0], return_tensors="pt")).last_hidden_state[0]
         expected = states[0] if pooling == "first" else states.mean(dim=0)
         torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-4)
-    assert cached.labels.tolist() == [task.labels.index(row.label) for row in task.load("train")]
+    assert cached.labels.tolist() == [task.labels.index(row.gold) for row in task.load("train")]
     assert len(set(map(len, examples.input_ids))) == 3
 
 
@@ -122,7 +133,7 @@ def test_padding_does_not_matter(task, encoder_folder):
     short, long = int(np.argmin(lengths)), int(np.argmax(lengths))
     inputs = [{k: v for k, v in examples.collate(rows).items() if k != "labels"} for rows in ([short], [short, long])]
     with torch.no_grad():
-        alone, padded = (objective.pool(**batch)[0] for batch in inputs)
+        alone, padded = (objective.states(**batch)[0] for batch in inputs)
     torch.testing.assert_close(alone, padded, atol=1e-5, rtol=1e-4)
 
 
@@ -201,20 +212,15 @@ def test_an_encoder_without_a_pooler_is_resumed_too(task, text_encoder_folder, t
     )
 
 
-@pytest.mark.parametrize("change", ["rows", "max_train"])
-def test_scores_of_other_rows_are_not_resumed(change, task, encoder_folder, tmp_path):
+def test_scores_of_other_rows_are_not_resumed(task, encoder_folder, tmp_path):
     call = {"seeds": (0,), "config": FinetuningConfig(training=SHORT), "out": tmp_path / "scores"}
     finetune_seeds(encoder_folder, task, **call)
     other, rows = tmp_path / "rows", (task.source / "train.tsv").read_text().splitlines(keepends=True)
     other.mkdir()
     for split in ("train", "dev", "test"):
         (other / f"{split}.tsv").write_text("".join(rows[:9]))
-    others = {
-        "rows": Classification("world", other, name=task.name),
-        "max_train": Classification("world", task.source, name=task.name, max_train=4),
-    }
     with pytest.raises(ArtifactError, match="cannot be resumed"):
-        finetune_seeds(encoder_folder, others[change], **call, resume=True)
+        finetune_seeds(encoder_folder, Classification("world", other, name=task.name), **call, resume=True)
 
 
 @pytest.mark.parametrize("logging_steps", [1, 50])  # 50 is the default, and more than there are here
@@ -222,7 +228,19 @@ def test_scores_of_other_rows_are_not_resumed(change, task, encoder_folder, tmp_
 def test_divergence_is_told(factor, diverged, logging_steps, run, task, monkeypatch):
     loss = type(task).loss
     monkeypatch.setattr(task, "loss", lambda outputs, labels: loss(task, outputs, labels) * factor)
-    assert run(training={**SHORT, "logging_steps": logging_steps})[1]["diverged"] == diverged
+    training = {**(TRAINING if factor == 1 else SHORT), "logging_steps": logging_steps}
+    assert run(training=training)[1]["diverged"] == diverged
+
+
+def test_the_same_answer_everywhere_is_told(run, task, tmp_path):
+    """Also by the table of seeds, where the run stays among the others."""
+    head = type(task).head
+    stuck = lambda width: torch.nn.Sequential(head(task, width), torch.nn.Threshold(9, 0.5))  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task, "head", stuck)
+        _, scores, _ = run()
+    assert scores["diverged"] == 2
+    assert scores["dev_accuracy"] == 0.5
 
 
 def test_an_absurd_learning_rate_diverges(run):
@@ -238,3 +256,92 @@ def test_unknown_pooling(run):
 def test_no_seeds_are_refused(task, encoder_folder, tmp_path):
     with pytest.raises(ConfigError, match="seed"):
         finetune_seeds(encoder_folder, task, seeds=(), config=FinetuningConfig(training=SHORT), out=tmp_path / "x")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_small_training_set_is_drawn_by_the_seed(frozen, task, encoder_folder):
+    tokenizer, rows = load_tokenizer(encoder_folder), task.load("train")
+    data = TaskData(task, tokenizer, 32)
+    if frozen:
+        data.pool(FinetuningObjective(AutoModel.from_pretrained(encoder_folder), task, FinetuningConfig()), 8)
+    parts = [data.training_part(5, seed) for seed in (0, 0, 1)]
+    chosen = [part.chosen for part in parts]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert len(parts[0]) == len(parts[0].lengths) == 5
+    batch = parts[0].collate([parts[0].example(i, np.random.default_rng(0)) for i in range(5)])
+    assert batch["labels"].tolist() == [task.labels.index(rows[i].gold) for i in chosen[0]]
+    assert data.training_part(None, 0) is data.training_part(99, 0) is data.examples["train"]
+
+
+def test_the_best_epoch_is_kept(run, monkeypatch):
+    """Dev is best after the second of five epochs: training stops after the fourth, and the second's weights stay."""
+    scores, seen = iter([0.2, 0.9, 0.5, 0.4, 0.3]), []
+
+    def score(predictions, gold):
+        seen.append(list(predictions))
+        return {"accuracy": next(scores, 0.0)}
+
+    metric = Metric(main="accuracy", compute=score)
+    with monkeypatch.context() as patch:
+        patch.setitem(METRICS, "classification", metric)
+        settings = {**TRAINING, "num_train_epochs": 5, "logging_steps": 1}
+        _, _, out = run(patience=2, training=settings)
+    assert len(seen) == 4 + 2  # four epochs on dev, then dev and test
+    assert predictions(out, "dev") == seen[1]
+
+
+@pytest.mark.parametrize("better", [1, -1])
+def test_errors_get_better_by_getting_smaller(better, run, monkeypatch):
+    scores = iter([0.9, 0.5, 0.2])
+    metric = Metric(main="x", compute=lambda p, g: {"x": better * next(scores, 0.0)}, lower_is_better=True)
+    monkeypatch.setitem(METRICS, "classification", metric)
+    *_, out = run(patience=1, training={**TRAINING, "num_train_epochs": 3, "logging_steps": 1})
+    epochs = len((out / "log.jsonl").read_text().splitlines()) / 3
+    assert epochs == (3 if better == 1 else 2)
+
+
+def test_patience_needs_a_dev_split(task, encoder_folder, tmp_path):
+    config = FinetuningConfig(training=SHORT, patience=1)
+    encoder, tokenizer = AutoModel.from_pretrained(encoder_folder), load_tokenizer(encoder_folder)
+    with pytest.raises(ConfigError, match="patience=1 needs a dev split"):
+        finetune(encoder, tokenizer, task, config=config, out=tmp_path, splits=["test"])
+
+
+def test_other_data_sets_are_scored_too(task, encoder_folder, tmp_path):
+    call = {"seeds": (0,), "config": FinetuningConfig(training=SHORT)}
+    other = Classification("world", task.source, name="other")
+    scores = finetune_seeds(encoder_folder, task, **call, out=tmp_path / "a", also={"attacked": other})
+    assert scores["attacked_accuracy"] == scores["dev_accuracy"]
+    assert (tmp_path / "a" / "seed-0" / "predictions-attacked.jsonl").is_file()
+    other.labels = ("blue", "green", "red")
+    with pytest.raises(ConfigError, match="attacked has labels blue, green, red; colors has blue, red"):
+        finetune_seeds(encoder_folder, task, **call, out=tmp_path / "b", also={"attacked": other})
+
+
+def test_predictions_are_in_the_order_of_the_rows(task, encoder_folder):
+    objective, examples = objective_and_examples(task, encoder_folder, "mean")
+    together = predict(objective, examples, 7)
+    alone = [predict(objective, Part(examples, [i]), 1)[0] for i in range(len(examples))]
+    np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-5)
+
+
+CONLL = "Anna NNP x I-PER\nsaw VBD x O\nthe DT x O\nred JJ x O\nbox NN x O\n\nBen NNP x I-PER\nsings VBZ x O\n\n"
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_task_that_reads_tokens_learns_too(frozen, encoder_folder, tmp_path):
+    for name in ("eng.train", "eng.testa"):
+        (tmp_path / name).write_text(CONLL)
+    work = TokenLabels("conll2003", tmp_path)
+    encoder, tokenizer = AutoModel.from_pretrained(encoder_folder), load_tokenizer(encoder_folder)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    config = FinetuningConfig(freeze_encoder=frozen, training={**TRAINING, "num_train_epochs": 40})
+    scores = finetune(encoder, tokenizer, work, config=config, out=tmp_path / "scores")
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "scores" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.9 * losses[0]
+    assert frozen or scores["dev_f1"] == 1
+    assert frozen == all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    rows = [json.loads(line) for line in (tmp_path / "scores" / "predictions-dev.jsonl").read_text().splitlines()]
+    assert [row["gold"] for row in rows] == [row.gold for row in work.load("dev")]
+    found = METRICS["entities"].scores([row["prediction"] for row in rows], [row["gold"] for row in rows])
+    assert found["f1"] == scores["dev_f1"]

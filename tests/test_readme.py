@@ -92,7 +92,7 @@ def test_the_readme_shows_commands():
 
 
 def test_every_verb_shows_an_example():
-    helped = {place.split()[-1]: words[0] for place, words, _ in COMMANDS if place.startswith("src/sightread/cli.py")}
+    helped = {place.split()[-1]: words[0] for place, words, _ in COMMANDS if place.startswith("src/sightread/cli/")}
     assert helped == {verb: verb for verb in CLI.commands}
 
 

@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from sightread.contracts import Objective
 from sightread.errors import ConfigError
-from sightread.train import fit, last_checkpoint, training_arguments
+from sightread.train import fit, group_by_length, last_checkpoint, training_arguments
 
 
 class Regression(Objective):
@@ -227,3 +229,31 @@ def test_the_objective_comes_back_trained_and_in_evaluation_mode(tmp_path):
 def test_wrong_settings_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         run(tmp_path, **settings)
+
+
+def batches_of(numbers, batch_size):
+    return [numbers[begin : begin + batch_size] for begin in range(0, len(numbers), batch_size)]
+
+
+@given(st.integers(1, 16), st.integers(1, 50), st.integers(0, 15), st.integers(0, 9))
+def test_batches_of_like_lengths_are_those_of_the_sorted_order(batch_size, num_batches, rest, seed):
+    rng = np.random.default_rng(seed)
+    count = batch_size * num_batches + rest % batch_size
+    lengths, order = rng.integers(1, 99, count), rng.permutation(count)
+    grouped = group_by_length(order, lengths, batch_size, rng)
+    assert sorted(grouped.tolist()) == list(range(count))
+    if count <= 50 * batch_size:
+        found = sorted(sorted(lengths[batch].tolist()) for batch in batches_of(grouped, batch_size))
+        assert found == sorted(batches_of(sorted(lengths.tolist()), batch_size))
+
+
+def test_grouping_is_that_of_whole_batches_in_every_epoch(tmp_path):
+    """Ten examples in batches of four: the batch that bridges two epochs must not shift the grouping of the second."""
+    examples = Recorded(10)
+    examples.lengths = [1, 50, 1, 50, 1, 50, 1, 50, 1, 50]
+    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "train_sampling_strategy": "group_by_length"}
+    fit(Regression(), examples, args=training_arguments(tmp_path, settings, seed=3))
+    asked = [index for index, *_ in examples.asked]
+    assert sorted(asked[:10]) == sorted(asked[10:]) == list(range(10))
+    alike = [len({examples.lengths[i] for i in batch}) for batch in batches_of(asked, 4)]
+    assert alike.count(1) >= 2

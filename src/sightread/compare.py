@@ -1,20 +1,38 @@
-"""Arms × columns × seeds: one table with intervals, one HTML report."""
+"""Arms × columns × seeds: encoders compared, with intervals.
+
+`Comparison` holds scores of the same seeds with their chance levels; `write_report` makes the page of the demo of them.
+`compare_runs` compares scores folders with all that their predictions allow: every difference to the control is paired
+by seed and by example.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sightread.analysis.strips import StripToken, as_html
 from sightread.artifacts import write_atomic
-from sightread.statistics import Summary, paired_difference, summarize
+from sightread.metrics import METRICS, translation_signatures
+from sightread.runs import TaskRuns
+from sightread.statistics import (
+    Difference,
+    Summary,
+    holm,
+    paired_bootstrap,
+    paired_difference,
+    permutation_test,
+    summarize,
+)
 from sightread.templates import render
+from sightread.templates.panels import Bar, panel
 
-_COLORS = ("#56606f", "#0072b2", "#009e73", "#d55e00", "#b28900")  # told apart by colour-blind eyes
-_LEFT, _WIDTH = 190, 540
+if TYPE_CHECKING:
+    from sightread.analysis.strips import StripToken
+
+_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+LEVEL = 0.05  # adjusted p below which a difference may count
 
 
 @dataclass(frozen=True)
@@ -53,21 +71,20 @@ class Comparison:
         return paired_difference(self.scores[arm][column], self.scores[self.control][column])
 
     def apart(self, arm: str, column: str) -> bool:
-        """Whether an arm's interval lies above the control's."""
-        return self.summary(arm, column).low > self.summary(self.control, column).high
+        """Whether an arm's interval lies above the control's; with a single seed there is none."""
+        low, high = self.summary(arm, column).low, self.summary(self.control, column).high
+        return low is not None and high is not None and low > high
 
     def table(self) -> str:
         """The table as text: mean and 95 % interval."""
         width = max(map(len, self.scores)) + 2
-        names = "".join(f"{column.name:>20}" for column in self.columns)
-        lines = [f"{'encoder':<{width}}{names}"]
+        lines = [f"{'encoder':<{width}}" + "".join(f"{column.name:>20}" for column in self.columns)]
         for arm in self.scores:
-            cells = [self.summary(arm, column.name) for column in self.columns]
-            lines.append(
-                f"{arm:<{width}}" + "".join(f"{f'{s.mean:.2f} [{s.low:.2f},{s.high:.2f}]':>20}" for s in cells)
-            )
+            cells = [_mean_with_interval(self.summary(arm, column.name)) for column in self.columns]
+            lines.append(f"{arm:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
         chances = "".join(f"{f'{column.chance:.2f}':>8}{'':12}" for column in self.columns)
-        return "\n".join([*lines, f"{'chance':<{width}}{chances}".rstrip()])
+        lines.append(f"{'chance':<{width}}{chances}".rstrip())
+        return "\n".join(lines + ["– no interval: it needs two seeds or more"] * (len(self.seeds) < 2))
 
     def to_json(self) -> str:
         """Scores and summaries."""
@@ -103,13 +120,15 @@ def write_report(
         strips_explanation: What they show.
         facts: What was run: settings, machine, times.
     """
+    from sightread.analysis.strips import as_html
+
     columns = comparison.columns
     arms = list(comparison.scores)
     page = render(
         "report.html", title=title, verdict=verdict, explanation=explanation, columns=columns, seeds=comparison.seeds,
         rows=[{"arm": arm, "cells": [comparison.summary(arm, c.name) for c in columns]} for arm in arms],
         differences=[{"arm": arm, "cells": [comparison.difference(arm, c.name) for c in columns]} for arm in arms[1:]],
-        control=comparison.control, plots=[_plot(comparison, column) for column in columns],
+        control=comparison.control, plots=[{"name": c.name, "panel": _panel(comparison, c)} for c in columns],
         strips=[[as_html(token) for token in strip] for strip in strips], strips_explanation=strips_explanation,
         facts=facts,
     )  # fmt: skip
@@ -117,17 +136,157 @@ def write_report(
     return path
 
 
-def _plot(comparison: Comparison, column: Column) -> dict[str, Any]:
-    bars = []
-    for i, arm in enumerate(comparison.scores):
-        summary = comparison.summary(arm, column.name)
-        ends = {name: _x(getattr(summary, name)) for name in ("low", "mean", "high")}
-        color = _COLORS[i % len(_COLORS)]
-        bars.append({"arm": arm, "y": 44 + 26 * i, "color": color, "dots": [_x(s) for s in summary.scores], **ends})
-    ticks = [{"x": _x(value), "label": f"{value:.1f}"} for value in (0, 0.2, 0.4, 0.6, 0.8, 1.0)]
-    height = 44 + 26 * len(bars) + 18
-    return {"name": column.name, "bars": bars, "ticks": ticks, "chance_x": _x(column.chance), "height": height}
+def _panel(comparison: Comparison, column: Column) -> dict[str, Any]:
+    bars = [bar_of(arm, i, comparison.summary(arm, column.name)) for i, arm in enumerate(comparison.scores)]
+    return panel(bars, left=190, width=540, reference=("chance", column.chance), ticks=_TICKS)
 
 
-def _x(score: float) -> float:
-    return round(_LEFT + _WIDTH * min(max(score, 0.0), 1.0), 1)
+def _mean_with_interval(summary: Summary) -> str:
+    if summary.low is None:
+        return f"{summary.mean:.2f} {'[–]':<11}"
+    return f"{summary.mean:.2f} [{summary.low:.2f},{summary.high:.2f}]"
+
+
+def bar_of(label: str, color: int, summary: Summary) -> Bar:
+    """A summary as a row of a panel."""
+    return Bar(label, color, summary.scores, summary.mean, summary.low, summary.high)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An encoder on a task, and how far it lies from the control.
+
+    Attributes:
+        runs: Its runs.
+        summary: Its main scores over seeds; runs that diverged are among them.
+        seeds: The seeds that the control has too.
+        difference: To the control, with an interval over seeds and examples; None for the control, and without such
+            seeds.
+        p: Two-sided, of a permutation test over examples.
+        adjusted: Holm's, over all tasks of this encoder.
+    """
+
+    runs: TaskRuns
+    summary: Summary
+    seeds: tuple[int, ...] = ()
+    difference: Difference | None = None
+    p: float | None = None
+    adjusted: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is clearly "better" or "worse" than the control; "" where the p or the interval leaves it open."""
+        if self.difference is None or self.adjusted is None or self.adjusted >= LEVEL:
+            return ""
+        if self.difference.low <= 0 <= self.difference.high:
+            return ""
+        return "better" if (self.difference.mean > 0) != self.runs.metric.lower_is_better else "worse"
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Encoders × tasks.
+
+    Attributes:
+        arms: The encoders; the first is the control.
+        columns: The tasks.
+        cells: By arm and column; none where an encoder was not run on a task.
+    """
+
+    arms: Sequence[str]
+    columns: Sequence[str]
+    cells: Mapping[tuple[str, str], Cell]
+
+    def column(self, name: str) -> list[Cell]:
+        """The cells of a task, in the order of the arms."""
+        return [self.cells[arm, name] for arm in self.arms if (arm, name) in self.cells]
+
+    def verdicts(self) -> list[str]:
+        """What is clear, in a sentence for each encoder but the control."""
+        return [self._verdict_on(arm) for arm in self.arms[1:]]
+
+    def _verdict_on(self, arm: str) -> str:
+        tested = [cell for (name, _), cell in self.cells.items() if name == arm and cell.difference]
+        found = {word: [cell.runs.column for cell in tested if cell.verdict == word] for word in ("better", "worse")}
+        said = {word: f"{len(names)} ({', '.join(names)})" if names else "none" for word, names in found.items()}
+        return (
+            f"{arm}: of {len(tested)} tasks clearly better than {self.arms[0]} on {said['better']}, "
+            f"clearly worse on {said['worse']}."
+        )
+
+    def notes(self) -> list[str]:
+        """What a reader must know beside the numbers: runs that diverged, and why a number is missing."""
+        diverged = [_diverged_note(cell) for cell in self.cells.values() if cell.runs.diverged]
+        return diverged + [note for column in self.columns for note in self._notes_on(column)]
+
+    def _notes_on(self, column: str) -> list[str]:
+        cells, control = self.column(column), self.cells.get((self.arms[0], column))
+        others = [(cell, control) for cell in cells if control and cell is not control]
+        notes = [note for pair in others for note in (_differing_settings(*pair), _differing_seeds(*pair))]
+        if absent := [arm for arm in self.arms if (arm, column) not in self.cells]:
+            notes.append(f"not run for {', '.join(absent)}.")
+        if lone := [cell.runs.arm for cell in cells if len(cell.summary.scores) == 1]:
+            notes.append(
+                f"a single seed for {', '.join(lone)}, so no interval over seeds; that of a difference is over "
+                "examples only."
+            )
+        if cells[0].runs.metric is METRICS["translation"]:
+            notes.append(f"sacreBLEU {translation_signatures()['bleu']}.")
+        return [f"{column}: {note}" for note in notes if note]
+
+
+def compare_runs(runs: Sequence[TaskRuns], *, num: int = 10_000, seed: int = 0) -> RunComparison:
+    """Compare encoders with the first of them.
+
+    Args:
+        runs: As `read_runs` gives them.
+        num: Resamples of the bootstrap and the permutation test.
+        seed: Of the resampling.
+    """
+    arms, columns = (list(dict.fromkeys(getattr(run, name) for run in runs)) for name in ("arm", "column"))
+    controls = {run.column: run for run in runs if run.arm == arms[0]}
+    cells = {
+        (run.arm, run.column): _cell(run, controls.get(run.column) if run.arm != arms[0] else None, num, seed)
+        for run in runs
+    }
+    for arm in arms[1:]:
+        tested = {key: cell for key, cell in cells.items() if key[0] == arm and cell.p is not None}
+        adjusted = holm([cell.p for cell in tested.values() if cell.p is not None])
+        cells |= {key: replace(cell, adjusted=p) for (key, cell), p in zip(tested.items(), adjusted, strict=True)}
+    return RunComparison(arms, columns, cells)
+
+
+def _cell(run: TaskRuns, control: TaskRuns | None, num: int, seed: int) -> Cell:
+    summary = summarize(run.main_scores())
+    seeds = tuple(sorted(run.predictions.keys() & control.predictions.keys())) if control else ()
+    if control is None or not seeds:
+        return Cell(run, summary)
+    mine, theirs = ([one.predictions[s] for s in seeds] for one in (run, control))
+    difference = paired_bootstrap(run.metric, mine, theirs, run.gold, num=num, seed=seed)
+    p = permutation_test(run.metric, mine, theirs, run.gold, num=num, seed=seed)
+    return Cell(run, summary, seeds, difference, p)
+
+
+def _differing_settings(cell: Cell, control: Cell) -> str:
+    mine, theirs = cell.runs.settings, control.runs.settings
+    differing = [key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key)]
+    if not differing:
+        return ""
+    return f"{cell.runs.arm} and {control.runs.arm} were trained with unequal settings ({', '.join(differing)})."
+
+
+def _differing_seeds(cell: Cell, control: Cell) -> str:
+    arm, name = cell.runs.arm, control.runs.arm
+    if not cell.seeds:
+        return f"{arm} has no seed in common with {name}, so there is no paired difference."
+    if set(cell.seeds) == cell.runs.predictions.keys() == control.runs.predictions.keys():
+        return ""
+    return f"{arm} and {name} have seeds {', '.join(map(str, cell.seeds))} in common; the difference is over these."
+
+
+def _diverged_note(cell: Cell) -> str:
+    runs = cell.runs
+    named = " and ".join(f"seed {seed} ({reason})" for seed, reason in runs.diverged.items())
+    rest = runs.main_scores(without_diverged=True)
+    without = f"the mean without is {summarize(rest).mean:.3f}" if rest else "no run is left without"
+    return f"† {runs.arm}, {runs.column}: diverged with {named}, which is counted; {without}."

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -84,39 +84,53 @@ class Pictures(Protocol):
         ...
 
 
+class Row(NamedTuple):
+    """One example of a task.
+
+    Attributes:
+        inputs: What is read: one or two sentences, words, a question and its paragraph.
+        gold: What is to be said, a JSON value; None where the data set keeps it back.
+    """
+
+    inputs: Any
+    gold: Any
+
+
 class Task(Protocol):
     """A downstream task: how to read it, what sits on the encoder, how it is scored.
 
     Attributes:
         name: Short name, as in tables.
-        main_score: The key of `metrics` that is reported and selected by.
+        metric: Its scores, a key of `metrics.METRICS`.
+        reads: What its head reads: "sequence", one vector a sequence, or "tokens", every token's state.
     """
 
     name: str
-    main_score: str
+    metric: str
+    reads: str
 
-    def load(self, split: str) -> Sequence[Any]:
-        """The rows of "train", "dev" or "test"; raises `DataError` naming file and line."""
+    def splits(self) -> list[str]:
+        """The splits that are there: "train", "dev", "test", or what else the data set has."""
+        ...
+
+    def load(self, split: str) -> Sequence[Row]:
+        """The rows of a split; raises `DataError` naming file and line."""
         ...
 
     def head(self, width: int) -> nn.Module:
-        """A fresh head: states (B, L, D), attention_mask (B, L) -> outputs."""
+        """A fresh head: vectors (B, D), or states (B, L, D), -> outputs."""
         ...
 
-    def encode(self, rows: Sequence[Any], tokenizer: Any, max_length: int) -> Examples:
-        """Rows as examples; a batch holds `labels` beside what the encoder takes."""
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Any:
+        """Rows as `Examples` with `lengths`; a batch holds `labels` beside what the encoder takes."""
         ...
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """The training loss, a scalar."""
         ...
 
-    def predict(self, outputs: Tensor) -> list[Any]:
-        """One prediction a row from the head's outputs, in the terms of the data set."""
-        ...
-
-    def metrics(self, predictions: Sequence[Any], rows: Sequence[Any]) -> dict[str, float]:
-        """Scores of predictions against the rows' labels."""
+    def predict(self, outputs: Sequence[np.ndarray], rows: Sequence[Row], examples: Any) -> list[Any]:
+        """One prediction a row, in the terms of its gold, from the head's outputs for each example, unpadded."""
         ...
 
 

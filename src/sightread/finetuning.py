@@ -1,14 +1,17 @@
 """finetune(): any encoder on any task, one seed; finetune_seeds(): several, with their summary.
 
-An encoder is anything that `AutoModel` loads: grounded or not, the harness cannot tell.
+An encoder is anything that `AutoModel` loads: grounded or not, the harness cannot tell. Rows are read and tokenized
+once for all seeds; every prediction is written beside the right answer, so that tables and tests need no retraining.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +19,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import TrainerCallback, TrainingArguments
 
 from sightread.artifacts import Artifact, digest, write_atomic
 from sightread.config import check_choice
-from sightread.contracts import Batch, Examples, Losses, Objective, Task, to_device
+from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
+from sightread.data.encoded import Part
 from sightread.encoders.text import load_model, load_tokenizer, longest_input, weights_digest
 from sightread.errors import ConfigError
+from sightread.metrics import METRICS
 from sightread.runtime import default_device, keyed_rng, seed_everything
 from sightread.statistics import Summary, summarize
 from sightread.train import fit, training_arguments
 
 KIND = "scores"
 POOLINGS = ("first", "mean")
+DIVERGED = {1.0: "the training loss was not finite", 2.0: "the same answer everywhere"}
+"""What a run's score "diverged" means; 0 is a run that did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,10 @@ class FinetuningConfig:
     Attributes:
         pooling: What stands for a sequence: its "first" token, or the "mean" of all its tokens.
         freeze_encoder: Train the head alone: a linear probe.
-        max_length: Tokens in a sequence; longer ones are cut.
+        max_length: Tokens in a sequence; longer ones are cut, or read in windows where the task says so.
+        num_train: Train on so many rows, drawn at random with the seed; None for all.
+        patience: Score dev after every epoch, stop when it has not got better for so many of them, and keep the best;
+            None to train to the end.
         seed: Seed of the head, the order and dropout.
         training: Hugging Face `TrainingArguments` by their own names.
     """
@@ -45,31 +56,48 @@ class FinetuningConfig:
     pooling: str = "first"
     freeze_encoder: bool = False
     max_length: int = 128
+    num_train: int | None = None
+    patience: int | None = None
     seed: int = 0
     training: Mapping[str, Any] = field(
         default_factory=lambda: {
             "num_train_epochs": 3, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 128,
             "learning_rate": 5e-5, "weight_decay": 0.01, "warmup_steps": 0.1, "lr_scheduler_type": "linear",
+            "train_sampling_strategy": "group_by_length",
         }
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_choice("pooling", self.pooling, POOLINGS)
+        for name in ("num_train", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}, expected at least 1, or none")
 
 
 class FinetuningObjective(Objective):
-    """An encoder with a task's head on one vector a sequence."""
+    """An encoder with a task's head."""
 
     def __init__(self, encoder: Any, task: Task, config: FinetuningConfig) -> None:
         super().__init__()
-        self.encoder, self.task, self.pooling = encoder, task, config.pooling
+        self.encoder, self.task, self.pooling, self.frozen = encoder, task, config.pooling, config.freeze_encoder
         self.head = task.head(encoder.config.hidden_size)
         self.knows_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+        encoder.requires_grad_(not self.frozen)
 
-    def pool(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """One vector a sequence, (B, D), of int64 (B, L) inputs."""
+    def train(self, mode: bool = True) -> FinetuningObjective:
+        """Training mode; a frozen encoder stays without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """What the head reads of int64 (B, L) inputs: states (B, L, D), or one vector a sequence (B, D)."""
         types = {"token_type_ids": token_type_ids} if self.knows_types else {}
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        if self.task.reads == "tokens":
+            return states
         if self.pooling == "first":
             return states[:, 0]
         weights = attention_mask[..., None].to(states.dtype)
@@ -77,7 +105,7 @@ class FinetuningObjective(Objective):
 
     def outputs(self, **inputs: Tensor) -> Tensor:
         """What the head gives for a batch, which may hold vectors that are already `pooled`."""
-        return self.head(inputs["pooled"] if "pooled" in inputs else self.pool(**inputs))
+        return self.head(inputs["pooled"] if "pooled" in inputs else self.states(**inputs))
 
     def forward(self, labels: Tensor, **inputs: Tensor) -> Losses:  # type: ignore[override]
         """The task's loss; labels as the task collates them."""
@@ -87,24 +115,74 @@ class FinetuningObjective(Objective):
 class PooledExamples:
     """Examples of a frozen encoder, pooled once so that training its head costs next to nothing."""
 
-    def __init__(self, objective: FinetuningObjective, examples: Examples, batch_size: int) -> None:
-        batches = list(_inputs_and_labels(examples, batch_size))
-        self.labels = torch.cat([labels for _, labels in batches])
+    def __init__(self, objective: FinetuningObjective, examples: Any, batch_size: int) -> None:
+        self.ways, self.row_of, self.lengths = examples.ways, examples.row_of, [1] * len(examples)
+        batches = [
+            _batch(examples, range(len(examples))[begin : begin + batch_size])
+            for begin in range(0, len(examples), batch_size)
+        ]
+        self.labels = torch.cat([batch["labels"] for batch in batches])
         with torch.no_grad():
             encoder = objective.to(default_device()).eval()
-            self.pooled = torch.cat([encoder.pool(**inputs).float().cpu() for inputs, _ in batches])
+            vectors = [encoder.states(**to_device(_inputs(batch), default_device())).float().cpu() for batch in batches]
+        self.pooled = torch.cat(vectors).unflatten(0, (-1, self.ways))  # (N, W, D)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def example(self, index: int, rng: np.random.Generator) -> int:
-        """Its row; nothing is drawn."""
+        """Its number; nothing is drawn."""
         return index
 
     def collate(self, examples: Sequence[int]) -> Batch:
-        """`pooled` (B, D) and `labels` of some rows."""
+        """`pooled` (B·W, D) and `labels` of some examples."""
         rows = list(examples)
-        return {"pooled": self.pooled[rows], "labels": self.labels[rows]}
+        return {"pooled": self.pooled[rows].flatten(0, 1), "labels": self.labels[rows]}
+
+
+class TaskData:
+    """A task's rows and tokens, read once for all seeds.
+
+    Args:
+        task: The task.
+        tokenizer: The encoder's tokenizer.
+        max_length: Tokens in a sequence.
+        splits: Splits to score; by default all but "train".
+        also: Other data sets to score the same model on, by name: a task whose dev split has the same kind of answers.
+
+    Attributes:
+        rows: Rows of each split.
+        examples: Their tokens.
+        scored: The splits that are scored.
+    """
+
+    def __init__(
+        self, task: Task, tokenizer: Any, max_length: int, splits: Sequence[str] | None = None,
+        also: Mapping[str, Task] | None = None,
+    ) -> None:  # fmt: skip
+        self.task, also = task, also or {}
+        own = [split for split in task.splits() if split != "train"] if splits is None else splits
+        self.rows: dict[str, Sequence[Row]] = {split: task.load(split) for split in ("train", *own)}
+        self.rows |= {name: other.load("dev") for name, other in also.items()}
+        for name, other in also.items():
+            if (ours := getattr(task, "labels", ())) != (theirs := getattr(other, "labels", ())):
+                raise ConfigError(f"{name} has labels {', '.join(theirs)}; {task.name} has {', '.join(ours)}")
+        self.examples = {split: task.encode(rows, tokenizer, max_length) for split, rows in self.rows.items()}
+        self.scored = [*own, *also]
+
+    def pool(self, objective: FinetuningObjective, batch_size: int) -> None:
+        """Replace tokens by the vectors that a frozen encoder makes of them, if that has not been done."""
+        for split, examples in self.examples.items():
+            if not isinstance(examples, PooledExamples):
+                self.examples[split] = PooledExamples(objective, examples, batch_size)
+
+    def training_part(self, num_train: int | None, seed: int) -> Any:
+        """The training examples of so many rows, drawn at random."""
+        examples, count = self.examples["train"], len(self.rows["train"])
+        if num_train is None or num_train >= count:
+            return examples
+        rows = set(keyed_rng(seed, num_train).permutation(count)[:num_train].tolist())
+        return Part(examples, [i for i in range(len(examples)) if examples.row_of[i] in rows])
 
 
 def finetune(
@@ -114,7 +192,8 @@ def finetune(
     *,
     config: FinetuningConfig,
     out: Path,
-    splits: Sequence[str] = ("dev", "test"),
+    splits: Sequence[str] | None = None,
+    data: TaskData | None = None,
 ) -> dict[str, float]:
     """Fine-tune an encoder on a task and score it.
 
@@ -124,57 +203,119 @@ def finetune(
         task: The task.
         config: Settings, the seed among them.
         out: Folder for `predictions-<split>.jsonl` and `scores.json`.
-        splits: Splits to score.
+        splits: Splits to score, by default all but "train".
+        data: The task's rows, if they have been read already.
 
     Returns:
-        Scores by "<split>_<metric>"; "diverged" is 1.0 if the training loss was no longer finite.
+        Scores by "<split>_<score>"; "diverged" is 0, or a key of `DIVERGED`.
     """
     seed_everything(config.seed)
     objective = FinetuningObjective(encoder, task, config)
-    limit = min(config.max_length, longest_input(encoder, tokenizer))
+    data = data or TaskData(task, tokenizer, min(config.max_length, longest_input(encoder, tokenizer)), splits)
     args = training_arguments(out, config.training, seed=config.seed)
-
-    def encode(split: str) -> Examples:
-        examples = task.encode(task.load(split), tokenizer, limit)
-        frozen = config.freeze_encoder
-        return PooledExamples(objective, examples, args.per_device_eval_batch_size) if frozen else examples
-
-    log = fit(objective, encode("train"), args=args)
-    scores = {"diverged": float(not math.isfinite(log.mean_loss))}
-    for split in splits:
-        predictions = task.predict(predict(objective, encode(split), args.per_device_eval_batch_size))
-        lines = [json.dumps({"row": i, "prediction": guess}) for i, guess in enumerate(predictions)]
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / f"predictions-{split}.jsonl", "\n".join(lines) + "\n")
-        scores |= {f"{split}_{name}": value for name, value in task.metrics(predictions, task.load(split)).items()}
+    if config.freeze_encoder and task.reads == "sequence":
+        data.pool(objective, args.per_device_eval_batch_size)
+    examples = data.training_part(config.num_train, config.seed)
+    best = _BestOnDev(objective, data, args, config.patience, len(examples)) if config.patience else None
+    log = fit(objective, examples, args=args, callbacks=[best] if best else [])
+    if best:
+        best.restore()
+    scores = {"diverged": 0.0 if math.isfinite(log.mean_loss) else 1.0}
+    out.mkdir(parents=True, exist_ok=True)
+    for split in data.scored:
+        gold = [row.gold for row in data.rows[split]]
+        predictions = answers(objective, data, split, args)
+        rows = [{"row": i, "prediction": p, "gold": g} for i, (p, g) in enumerate(zip(predictions, gold, strict=True))]
+        write_atomic(out / f"predictions-{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        scores |= {f"{split}_{name}": score for name, score in METRICS[task.metric].scores(predictions, gold).items()}
+        if split == data.scored[0] and not scores["diverged"] and _is_constant(predictions) and not _is_constant(gold):
+            scores["diverged"] = 2.0
     write_atomic(out / "scores.json", json.dumps(scores, indent=1))
     return scores
 
 
+def answers(objective: FinetuningObjective, data: TaskData, split: str, args: TrainingArguments) -> list[Any]:
+    """The task's answer to every row of a split."""
+    examples = data.examples[split]
+    outputs = predict(objective, examples, args.per_device_eval_batch_size, bf16=args.bf16)
+    return objective.task.predict(outputs, data.rows[split], examples)
+
+
 @torch.no_grad()
-def predict(objective: FinetuningObjective, examples: Examples, batch_size: int) -> Tensor:
-    """The head's outputs for every example, in order, on the CPU."""
-    objective = objective.to(default_device()).eval()
-    return torch.cat(
-        [objective.outputs(**inputs).float().cpu() for inputs, _ in _inputs_and_labels(examples, batch_size)]
+def predict(objective: FinetuningObjective, examples: Any, batch_size: int, *, bf16: bool = False) -> list[np.ndarray]:
+    """The head's output for every example, in order, without padding; float32 (C,), or (L, C) if it reads tokens."""
+    device = default_device()
+    objective = objective.to(device).eval()
+    order = np.argsort(examples.lengths, kind="stable")
+    outputs: list[np.ndarray] = [np.empty(0)] * len(order)
+    for begin in range(0, len(order), batch_size):
+        numbers = order[begin : begin + batch_size].tolist()
+        batch = to_device(_inputs(_batch(examples, numbers)), device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+            found = objective.outputs(**batch).float().cpu().numpy()
+        for number, output in zip(numbers, found, strict=True):
+            outputs[number] = output[: examples.lengths[number]] if objective.task.reads == "tokens" else output
+    return outputs
+
+
+def _batch(examples: Any, numbers: Sequence[int]) -> Batch:
+    return examples.collate([examples.example(number, keyed_rng(0, 0, number)) for number in numbers])
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    return {name: value for name, value in batch.items() if name != "labels"}
+
+
+def _is_constant(answers: Sequence[Any]) -> bool:
+    """Whether all answers, or all labels within them, are one and the same."""
+    if any(isinstance(answer, float) for answer in answers):
+        return float(np.ptp([answer for answer in answers if answer is not None])) < 1e-6
+    return (
+        len({json.dumps(label) for answer in answers for label in (answer if isinstance(answer, list) else [answer])})
+        < 2
     )
 
 
-def _inputs_and_labels(examples: Examples, batch_size: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    for begin in range(0, len(examples), batch_size):
-        indices = range(begin, min(begin + batch_size, len(examples)))
-        batch = examples.collate([examples.example(i, keyed_rng(0, 0, i)) for i in indices])
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        yield to_device(inputs, default_device()), batch["labels"]
+class _BestOnDev(TrainerCallback):
+    """Scores dev after every epoch, keeps the best weights, and ends training that gets no better."""
+
+    def __init__(
+        self, objective: FinetuningObjective, data: TaskData, args: TrainingArguments, patience: int, num_examples: int
+    ) -> None:
+        if "dev" not in data.scored:
+            raise ConfigError(f"patience={patience} needs a dev split, which {objective.task.name} does not have here")
+        self.objective, self.data, self.args, self.patience = objective, data, args, patience
+        per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.steps_per_epoch = max(round(num_examples / per_step), 1)
+        self.best, self.waited, self.weights = -math.inf, 0, dict[str, Tensor]()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.steps_per_epoch and state.global_step < state.max_steps:
+            return
+        metric = METRICS[self.objective.task.metric]
+        gold = [row.gold for row in self.data.rows["dev"]]
+        score = metric.scores(answers(self.objective, self.data, "dev", self.args), gold)[metric.main]
+        score = -score if metric.lower_is_better else score
+        self.objective.train()
+        self.waited += 1
+        if score > self.best or not self.weights:
+            self.best, self.waited = score, 0
+            self.weights = {name: value.detach().cpu().clone() for name, value in self.objective.state_dict().items()}
+        control.should_training_stop |= self.waited >= self.patience
+
+    def restore(self) -> None:
+        """Go back to the best weights."""
+        self.objective.load_state_dict(self.weights)
 
 
 def finetune_seeds(
     name: str | Path,
-    task: Any,
+    task: Task,
     *,
     seeds: Sequence[int],
     config: FinetuningConfig,
     out: Path | str,
+    also: Mapping[str, Task] | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> dict[str, Summary]:
@@ -182,35 +323,40 @@ def finetune_seeds(
 
     Args:
         name: Folder or Hub name of the encoder.
-        task: The task; scored on its dev and test splits, as far as they are there.
+        task: The task; scored on all its splits but "train".
         seeds: The seeds.
         config: Settings; its own seed is replaced.
         out: Folder: `seed-<n>/` with scores and predictions of each run, and a manifest with the summary.
+        also: Other data sets to score the same models on, by name.
         overwrite: Replace what is in `out`.
         resume: Leave seeds that are done as they are.
 
     Returns:
-        A summary over seeds for each score.
+        A summary over seeds for each score; runs that diverged are among them.
     """
-    tokenizer, splits = load_tokenizer(name), [split for split in task.splits() if split != "train"]
     if not seeds:
         raise ConfigError("no seeds were given; at least one is needed, and five for a claim")
-    rows = digest(*(repr(task.load(split)) for split in ("train", *splits)))
-    inputs = {
-        "encoder": weights_digest(load_model(name, "AutoModel")),
-        "task": task.name,
-        "rows": rows,
-    }
+    tokenizer, start = load_tokenizer(name), load_model(name, "AutoModel")
+    data = TaskData(task, tokenizer, min(config.max_length, longest_input(start, tokenizer)), also=also)
+    rows = digest(*(f"{split} {list(rows)!r}" for split, rows in data.rows.items()))
+    inputs = {"encoder": weights_digest(start), "task": task.name, "rows": rows}
     settings = {**vars(replace(config, seed=-1)), "seeds": list(seeds)}
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
-    runs = []
+    runs, seconds = list[dict[str, float]](), 0.0
     for seed in seeds:
         folder = artifact.path / f"seed-{seed}"
-        if (folder / "scores.json").is_file():
-            runs.append(json.loads((folder / "scores.json").read_text()))
-            continue
-        encoder = load_model(name, "AutoModel")
-        runs.append(finetune(encoder, tokenizer, task, config=replace(config, seed=seed), out=folder, splits=splits))
+        if not (folder / "scores.json").is_file():
+            began = time.monotonic()
+            own = replace(config, seed=seed)
+            finetune(copy.deepcopy(start), tokenizer, task, config=own, out=folder, data=data)
+            seconds += time.monotonic() - began
+        runs.append(json.loads((folder / "scores.json").read_text()))
     summaries = {score: summarize([run[score] for run in runs]) for score in runs[0]}
-    artifact.finish({"main_score": task.main_score, "summary": {name: vars(s) for name, s in summaries.items()}})
+    if not artifact.finished:
+        artifact.finish({
+            "task": task.name, "metric": task.metric, "main_score": METRICS[task.metric].main, "encoder": str(name),
+            "seeds": list(seeds), "seconds": seconds,
+            "diverged": {s: DIVERGED[run["diverged"]] for s, run in zip(seeds, runs, strict=True) if run["diverged"]},
+            "summary": {score: vars(summary) for score, summary in summaries.items()},
+        })  # fmt: skip
     return summaries

@@ -122,7 +122,7 @@ def pretrain(
         objective, blocks, args=training_arguments(artifact.path, config.training, seed=config.seed), resume=resume
     )
     seconds = time.monotonic() - started
-    model.encoder.save_pretrained(artifact.path / "encoder")
+    model.save_pretrained(artifact.path / "encoder")
     tokenizer.save_pretrained(artifact.path / "encoder")
     return artifact.finish({"steps": log.steps, "seconds": seconds, "last": log[-1:]})
 

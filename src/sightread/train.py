@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sightread.artifacts import CHECKPOINTS
 from sightread.contracts import Examples, Objective
@@ -61,24 +61,35 @@ def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) 
         raise ConfigError(f"training settings: {error}") from error
 
 
-def fit(objective: Objective, examples: Examples, *, args: TrainingArguments, resume: bool = False) -> TrainingLog:
+def fit(
+    objective: Objective,
+    examples: Examples,
+    *,
+    args: TrainingArguments,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainingLog:
     """Train an objective in place.
 
     Args:
         objective: Model and loss; on return it holds the trained weights.
         examples: What to train on.
         args: Hugging Face's arguments. `args.seed` keys order, masks and dropout; checkpoints, if `save_strategy`
-            asks for any, go to `args.output_dir`, the log to `log.jsonl` beside it.
+            asks for any, go to `args.output_dir`, the log to `log.jsonl` beside it. With the sampling strategy
+            "group_by_length" a batch holds examples of like `lengths`, which the examples must know.
         resume: Go on from the last whole checkpoint, if there is one.
+        callbacks: Hugging Face callbacks.
 
     Returns:
         The log.
     """
     num_epochs = _num_epochs(examples, args)
-    stream = _Stream(examples, args.seed, num_epochs)
+    stream = _Stream(examples, args, num_epochs)
     args.num_train_epochs, args.train_sampling_strategy = 1, "sequential"
     seed_everything(args.seed)
-    trainer = _Trainer(model=objective, args=args, train_dataset=stream, data_collator=examples.collate)
+    trainer = _Trainer(
+        model=objective, args=args, train_dataset=stream, data_collator=examples.collate, callbacks=list(callbacks)
+    )
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(Path(str(args.output_dir))) if resume else None
     gc.freeze()  # the Trainer collects garbage at every end; what lives on need not be looked at each time
@@ -123,8 +134,11 @@ def _num_epochs(examples: Examples, args: TrainingArguments) -> int:
 class _Stream(Dataset[Any]):
     """All epochs end to end, each in its own order; item i is a function of (seed, i) alone."""
 
-    def __init__(self, examples: Examples, seed: int, num_epochs: int) -> None:
-        self.examples, self.seed, self.num_epochs = examples, seed, num_epochs
+    def __init__(self, examples: Examples, args: TrainingArguments, num_epochs: int) -> None:
+        self.examples, self.seed, self.num_epochs = examples, args.seed, num_epochs
+        self.batch_size = args.train_batch_size * args.world_size
+        grouped = args.train_sampling_strategy == "group_by_length"
+        self.lengths = np.asarray(examples.lengths) if grouped else None  # type: ignore[attr-defined]
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def __len__(self) -> int:
@@ -136,7 +150,34 @@ class _Stream(Dataset[Any]):
         return self.examples.example(index, keyed_rng(self.seed, epoch, index))
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        return keyed_rng(self.seed, epoch).permutation(len(self.examples))
+        rng = keyed_rng(self.seed, epoch)
+        order = rng.permutation(len(self.examples))
+        if self.lengths is None:
+            return order
+        begun = -epoch * len(order) % self.batch_size  # what fills up the last batch of the epoch before
+        return np.concatenate([order[:begun], group_by_length(order[begun:], self.lengths, self.batch_size, rng)])
+
+
+def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Reorder examples so that batches hold like lengths, and are still drawn at random.
+
+    Fifty batches at a time are sorted by length, cut into batches, and these shuffled; a batch that is not full stays
+    last.
+
+    Args:
+        order: Example numbers in random order, int64 (N,).
+        lengths: Length of every example, int64.
+        batch_size: Examples in a batch.
+        rng: Shuffles the batches.
+    """
+    batches = list[np.ndarray]()
+    for begin in range(0, len(order), 50 * batch_size):
+        part = order[begin : begin + 50 * batch_size]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += np.split(part, range(batch_size, len(part), batch_size))
+    full = [batch for batch in batches if len(batch) == batch_size]
+    rng.shuffle(full)
+    return np.concatenate([*full, *(batch for batch in batches if len(batch) < batch_size), order[:0]])
 
 
 class _Trainer(Trainer):

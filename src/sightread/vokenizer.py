@@ -42,6 +42,7 @@ class VokenizerConfig:
         hidden: Hidden width of the heads.
         width: E, width of the joint space.
         pooling: Pooling of the image encoder.
+        view: What it sees of a picture.
         max_length: Longest sequence encoded at once, special tokens included; longer text is cut with overlap.
     """
 
@@ -49,6 +50,7 @@ class VokenizerConfig:
     hidden: int = 256
     width: int = 64
     pooling: str = "pooled"
+    view: str = "crop"
     max_length: int = 128
 
 
@@ -199,7 +201,7 @@ class Vokenizer:
         known = {field: artifact.config[field] for field in VokenizerConfig.__dataclass_fields__}
         config = VokenizerConfig(**known | {"layers": tuple(known["layers"])})
         text_encoder = TextEncoder.from_pretrained(folder / "text_encoder", config.layers)
-        image_encoder = ImageEncoder.from_pretrained(folder / "image_encoder", config.pooling)
+        image_encoder = ImageEncoder.from_pretrained(folder / "image_encoder", config.pooling, config.view)
         bank = bank or ImageBank.load(folder / "bank")
         try:
             weights = safetensors.torch.load_file(folder / "heads.safetensors")

@@ -125,18 +125,25 @@ def cropping_encoder(folder):
     return folder
 
 
-def test_whole_pictures_are_squeezed_instead_of_cropped(tmp_path):
+def test_views_of_a_picture(tmp_path):
     picture = Image.new("RGB", (48, 24), "black")
     picture.paste("white", (0, 0, 12, 24))  # a white strip on the left, which the centre does not show
-    folder = cropping_encoder(tmp_path / "a")
-    cropped, whole = ImageEncoder.from_pretrained(folder), ImageEncoder.from_pretrained(folder, whole=True)
-    pixels = [encoder.preprocess([picture])[0, 0] for encoder in (cropped, whole)]
-    assert pixels[0].shape == pixels[1].shape == (16, 16)
-    assert len(pixels[0].unique()) == 1
-    assert pixels[1][:, 0].min() > pixels[1][:, 15].max()
-    assert cropped.digest != whole.digest
-    whole.save_pretrained(tmp_path / "b")
-    assert ImageEncoder.from_pretrained(tmp_path / "b").digest == whole.digest
+    folder = cropping_encoder(tmp_path)
+    encoders = {view: ImageEncoder.from_pretrained(folder, view=view).eval() for view in ("crop", "whole", "both")}
+    pixels = {view: encoder.preprocess([picture, picture.rotate(180)]) for view, encoder in encoders.items()}
+    assert pixels["crop"].shape == pixels["whole"].shape == (2, 3, 16, 16)
+    assert len(pixels["crop"].unique()) == 1
+    assert pixels["whole"][0, 0, :, 0].min() > pixels["whole"][0, 0, :, 15].max()
+    with torch.no_grad():
+        features = {view: encoder(pixels[view]) for view, encoder in encoders.items()}
+    torch.testing.assert_close(features["both"], torch.cat([features["crop"], features["whole"]], dim=1))
+    assert len({encoder.digest for encoder in encoders.values()}) == 3
+
+
+def test_both_views_of_an_encoder_that_cuts_nothing_are_refused(tmp_path):
+    build_small_image_encoder(24, (8, 12)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"view=both: .* cuts nothing away"):
+        ImageEncoder.from_pretrained(tmp_path, view="both")
 
 
 def test_the_digest_covers_weights_preprocessing_and_pooling(tmp_path):

@@ -237,6 +237,10 @@ def test_the_result_is_an_ordinary_checkpoint_of_the_trained_encoder(corpus, ban
     else:
         out = voken.train(replace(CONFIG, objective=kind), corpus, tmp_path / "run", start=fresh, bank=bank)
     assert saved_equals_trained(out, seen["objective"])
+    head, found = transformers.AutoModelForMaskedLM.from_pretrained(out / "encoder", output_loading_info=True)
+    assert not found["missing_keys"]
+    states = torch.randn(5, head.config.hidden_size)
+    torch.testing.assert_close(head.eval().cls(states), seen["objective"].eval().model.logits(states))
     trained = seen["objective"].encoder.state_dict()
     assert any(not torch.equal(value, trained[name]) for name, value in seen["weights"].items())
     tokenizer = transformers.AutoTokenizer.from_pretrained(out / "encoder")

@@ -175,11 +175,11 @@ def test_the_oracle_is_handed_the_true_looks(name, split, world_folder):
     look_of = {line.split("\t")[0]: dict(zip(columns, line.split("\t"), strict=True)) for line in lines[1:]}
     handed = _handing_looks(task.load, world_folder / "nouns.tsv")(split)
     for row, told in zip(task.load(split), handed, strict=True):
-        (noun,) = set(row.texts[0].split()) & set(look_of)
+        (noun,) = set(row.inputs[0].split()) & set(look_of)
         look = look_of[noun]
         words = f"{look['size']} {look['color']} {look['pattern']} {look['shape']} {noun}"
-        assert told.texts == (row.texts[0].replace(f" {noun} ", f" {words} "),)
-        assert told.label == row.label == look[name]
+        assert told.inputs == (row.inputs[0].replace(f" {noun} ", f" {words} "),)
+        assert told.gold == row.gold == look[name]
 
 
 def test_the_oracle_is_handed_nothing_where_there_is_no_noun(world_folder):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sightread.errors import DataError
-from sightread.tasks.classification import Classification, Row
+from sightread.contracts import Row
+from sightread.errors import ConfigError, DataError
+from sightread.metrics import METRICS
+from sightread.tasks.classification import Classification
 
 RTE = """index\tsentence1\tsentence2\tlabel
 0\tNo weapons were found in Iraq.\tWeapons were found in Iraq.\tnot_entailment
@@ -67,18 +69,16 @@ def test_official_files(name, folder):
     assert task.labels == CLASSES[name]
     for split in ("train", "dev"):
         rows = task.load(split)
-        assert [row.label for row in rows] == LABELS[name]
-        assert {len(row.texts) for row in rows} == {2 if name in {"rte", "sick"} else 1}
-    assert Classification(name, folder({}), max_train=2).load("train") == task.load("train")[:2]
-    assert len(Classification(name, folder({}), max_train=2).load("dev")) == 3
+        assert [row.gold for row in rows] == LABELS[name]
+        assert {len(row.inputs) for row in rows} == {2 if name in {"rte", "sick"} else 1}
 
 
 @pytest.mark.parametrize(("name", "count"), [("rte", 2), ("sst2", 1)])
 def test_a_test_split_without_labels(name, count, folder):
     task = Classification(name, folder(FILES[name]))
     rows = task.load("test")
-    assert [row.label for row in rows] == [None] * count
-    assert task.metrics(["entailment"] * count, rows) == {}
+    assert [row.gold for row in rows] == [None] * count
+    assert METRICS[task.metric].scores(["entailment"] * count, [row.gold for row in rows]) == {}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_test_split_without_labels(name, count, folder):
     ],
 )
 def test_texts_are_kept_literally(name, row, texts, folder):
-    assert Classification(name, folder(FILES[name])).load("train")[row].texts == texts
+    assert Classification(name, folder(FILES[name])).load("train")[row].inputs == texts
 
 
 def test_splits_are_those_that_are_there(folder):
@@ -141,8 +141,8 @@ def test_files_that_cannot_be_read(files, message, folder):
 
 
 def test_unknown_data_set():
-    with pytest.raises(DataError, match=r"unknown data set 'mnli'; known are .*rte"):
-        Classification("mnli", "nowhere")
+    with pytest.raises(ConfigError, match=r"data set is 'snil', expected one of .*; did you mean 'snli'"):
+        Classification("snil", "nowhere")
 
 
 def glue(split_labels, names=("entailment", "not_entailment")):
@@ -172,15 +172,15 @@ def dataset_source(request, tmp_path, monkeypatch):
 
 def test_data_sets_of_the_hub(dataset_source):
     task = Classification("rte", dataset_source)
-    assert [row.label for row in task.load("train")] == ["entailment", "not_entailment", "not_entailment"]
-    assert [row.label for row in task.load("dev")] == ["not_entailment", "entailment"]
+    assert [row.gold for row in task.load("train")] == ["entailment", "not_entailment", "not_entailment"]
+    assert [row.gold for row in task.load("dev")] == ["not_entailment", "entailment"]
     assert task.load("test") == [Row(("a -1", "b"), None)] * 2
     assert task.splits() == ["train", "dev", "test"]
 
 
 def test_class_names_of_the_hub_may_differ_in_order(tmp_path):
     glue(HUB, names=("not_entailment", "entailment")).save_to_disk(tmp_path)
-    labels = [row.label for row in Classification("rte", tmp_path).load("train")]
+    labels = [row.gold for row in Classification("rte", tmp_path).load("train")]
     assert labels == ["not_entailment", "entailment", "entailment"]
 
 
@@ -191,7 +191,7 @@ def test_sst2_of_the_hub_names_its_classes(tmp_path):
     rows = {"sentence": ["dull", "charming", "fine"], "label": [0, 1, 1]}
     datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)}).save_to_disk(tmp_path)
     task = Classification("sst2", tmp_path)
-    assert [task.labels.index(row.label) for row in task.load("train")] == [0, 1, 1]
+    assert [task.labels.index(row.gold) for row in task.load("train")] == [0, 1, 1]
 
 
 def test_a_missing_split_of_a_data_set_is_the_users_to_know(tmp_path):
@@ -208,26 +208,6 @@ def test_a_single_saved_split_is_not_train_and_test_at_once(tmp_path):
     assert len(task.load("train")) == 3
     with pytest.raises(DataError):
         task.load("test")
-
-
-def test_metrics_equal_a_hand_computation(folder):
-    task = Classification("sick", folder(FILES["sick"]))
-    gold = ["NEUTRAL"] * 4 + ["ENTAILMENT"] * 3 + ["CONTRADICTION", None]
-    guesses = [
-        "NEUTRAL",
-        "NEUTRAL",
-        "NEUTRAL",
-        "ENTAILMENT",
-        "ENTAILMENT",
-        "ENTAILMENT",
-        "NEUTRAL",
-        "NEUTRAL",
-        "NEUTRAL",
-    ]
-    rows = [Row(("a", "b"), label) for label in gold]
-    # neutral: precision 3/5, recall 3/4, F1 2/3; entailment: 2/3, 2/3, 2/3; contradiction: never found, 0
-    assert task.metrics(guesses, rows) == pytest.approx({"accuracy": 5 / 8, "macro_f1": (2 / 3 + 2 / 3 + 0) / 3})
-    assert set(task.metrics(guesses, rows)) >= {task.main_score}
 
 
 def test_encoding_a_pair(folder, tokenizer):
@@ -254,5 +234,5 @@ def test_loss_and_prediction(folder):
     logits, labels = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([0, 1])
     expected = np.mean([np.log(np.exp([2, 0, 0]).sum()) - 2, np.log(np.exp([0, 0, 1]).sum()) - 0])
     assert float(task.loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
-    assert task.predict(logits) == ["CONTRADICTION", "NEUTRAL"]
+    assert task.predict(logits.numpy(), [], None) == ["CONTRADICTION", "NEUTRAL"]
     assert task.head(16)(torch.zeros(5, 16)).shape == (5, 3)

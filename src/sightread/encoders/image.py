@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
 from sightread.artifacts import digest
 from sightread.config import check_choice
 from sightread.encoders.text import load_model, weights_digest
-from sightread.errors import ArtifactError
+from sightread.errors import ArtifactError, ConfigError
 
 POOLINGS = ("pooled", "mean")
+VIEWS = ("crop", "whole", "both")
 
 
 class ImageEncoder(nn.Module):
@@ -26,26 +29,24 @@ class ImageEncoder(nn.Module):
         processor: Its image processor.
         pooling: "pooled", what the model itself calls its feature (`image_embeds`, `pooler_output`), or "mean",
             the mean of its last feature map or patch states.
+        view: What the model sees of a picture that is not square: "crop", what its processor cuts out, often the
+            centre; "whole", the whole picture squeezed into the square; "both", one feature of each, side by side.
     """
 
-    def __init__(self, model: Any, processor: Any, pooling: str = "pooled") -> None:
+    def __init__(self, model: Any, processor: Any, pooling: str = "pooled", view: str = "crop") -> None:
         check_choice("pooling", pooling, POOLINGS)
+        check_choice("view", view, VIEWS)
         super().__init__()
-        self.model, self.processor, self.pooling = model, processor, pooling
+        self.model, self.processor, self.pooling, self.view = model, processor, pooling, view
+        squeezed = _squeezing(processor)
+        if view == "both" and squeezed is None:
+            raise ConfigError(f"view=both: {type(processor).__name__} cuts nothing away, so that both views are one")
+        whole = squeezed or processor
+        self.processors = {"crop": [processor], "whole": [whole], "both": [processor, whole]}[view]
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, pooling: str = "pooled", *, whole: bool = False) -> ImageEncoder:
-        """Load a folder or Hub name.
-
-        Args:
-            name: The folder or name.
-            pooling: "pooled" or "mean".
-            whole: Squeeze the whole picture into the model's square, where its processor would cut out the centre. The
-                processor keeps this when it is saved.
-
-        Raises:
-            ArtifactError: If it cannot be loaded.
-        """
+    def from_pretrained(cls, name: str | Path, pooling: str = "pooled", view: str = "crop") -> ImageEncoder:
+        """Load a folder or Hub name; raises `ArtifactError` if it cannot be loaded."""
         model = load_model(name, "AutoModel")
         from transformers import AutoImageProcessor
 
@@ -53,23 +54,26 @@ class ImageEncoder(nn.Module):
             processor = AutoImageProcessor.from_pretrained(str(name), backend="pil")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{name} has no image processor: {error}") from error
-        if whole and getattr(processor, "do_center_crop", False):
-            processor.do_center_crop, processor.size = False, processor.crop_size
-        return cls(model, processor, pooling)
+        return cls(model, processor, pooling, view)
 
     @property
     def digest(self) -> str:
         """Digest of what turns a picture into features: weights, preprocessing, pooling."""
         return digest(
-            weights_digest(self), json.dumps(self.processor.to_dict(), sort_keys=True, default=str), self.pooling
-        )
+            weights_digest(self), self.pooling,
+            *(json.dumps(processor.to_dict(), sort_keys=True, default=str) for processor in self.processors),
+        )  # fmt: skip
 
     def preprocess(self, images: Sequence[Image]) -> Tensor:
-        """Pictures as the model takes them, float32 (B, 3, H, W)."""
-        return self.processor(list(images), return_tensors="pt")["pixel_values"]
+        """Pictures as the model takes them, float32 (B·W, 3, H, W), the W views of a picture one after the other."""
+        views = [processor(list(images), return_tensors="pt")["pixel_values"] for processor in self.processors]
+        return torch.stack(views, dim=1).flatten(0, 1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features of preprocessed pictures, float (B, F)."""
+        return self._features(pixel_values).unflatten(0, (-1, len(self.processors))).flatten(1)
+
+    def _features(self, pixel_values: Tensor) -> Tensor:
         two_towers = hasattr(self.model, "get_image_features")
         if two_towers and self.pooling == "pooled":
             output = self.model.get_image_features(pixel_values=pixel_values)
@@ -81,9 +85,18 @@ class ImageEncoder(nn.Module):
         return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)  # (B, F)
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write model and processor; the pooling is the caller's to remember."""
+        """Write model and processor; pooling and view are the caller's to remember."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def _squeezing(processor: Any) -> Any | None:
+    """A copy that squeezes the whole picture into the square, or None if nothing was cut away."""
+    if not getattr(processor, "do_center_crop", False):
+        return None
+    squeezing = copy.deepcopy(processor)
+    squeezing.do_center_crop, squeezing.size = False, processor.crop_size
+    return squeezing
 
 
 def build_small_image_encoder(image_size: int, widths: Sequence[int] = (24, 48, 64)) -> ImageEncoder:

@@ -31,6 +31,7 @@ class MaskedLanguageModel(nn.Module):
         self.encoder = model.base_model
         self.head = nn.ModuleList(part for part in model.children() if part is not self.encoder)
         self.width: int = model.config.hidden_size
+        self._whole = (model,)  # in a tuple, so that its weights do not count twice
         self._check_head(model)
 
     @classmethod
@@ -54,6 +55,10 @@ class MaskedLanguageModel(nn.Module):
         for part in self.head:
             states = part(states)
         return states
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write an ordinary checkpoint: `AutoModel` finds the encoder in it, `AutoModelForMaskedLM` the head too."""
+        self._whole[0].save_pretrained(folder)
 
     @torch.no_grad()
     def _check_head(self, model: Any) -> None:

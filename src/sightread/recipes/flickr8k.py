@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,28 @@ class Flickr8kConfig:
         objectives: The encoders that are pre-trained: the control first.
         pretraining: Settings that they share.
         finetuning: Settings of fine-tuning.
-        max_train: Training rows of each task, by name; None for all.
+        num_train: Training rows of each task, by name; None for all.
         seeds: Seeds of fine-tuning.
     """
 
-    matching: MatchingConfig = field(default_factory=lambda: MatchingConfig(hidden=512, max_length=64))
+    matching: MatchingConfig = field(default_factory=lambda: MatchingConfig(hidden=512, max_length=64, view="both"))
     corpus_lines: int = 12000
     objectives: tuple[str, ...] = ("mlm", "classification")
     pretraining: PretrainingConfig = field(
         default_factory=lambda: PretrainingConfig(
             max_length=64, packed=True,
-            training={"max_steps": 100, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
+            training={"max_steps": 200, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
                       "weight_decay": 0.01},
         )
     )  # fmt: skip
     finetuning: FinetuningConfig = field(
         default_factory=lambda: FinetuningConfig(
             pooling="mean", max_length=64,
-            training={"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 5e-5,
-                      "warmup_steps": 0.1, "weight_decay": 0.01},
+            training={"num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 5e-5,
+                      "warmup_steps": 0.1, "weight_decay": 0.01, "train_sampling_strategy": "group_by_length"},
         )
     )  # fmt: skip
-    max_train: dict[str, int | None] = field(default_factory=lambda: {"rte": 300, "sick": 400, "sst2": 500})
+    num_train: dict[str, int | None] = field(default_factory=lambda: {"rte": 500, "sick": 500, "sst2": 500})
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -71,9 +71,10 @@ def run(config: Flickr8kConfig, data: Path, text_encoder: str, out: Path) -> dic
     for objective in config.objectives:
         with _timed(results, f"pre-training {objective}"):
             _pretrain(config, objective, text_encoder, out)
-    for name in config.objectives:
+    encoders = {name: str(out / name / "encoder") for name in config.objectives} | {"start": text_encoder}
+    for name, encoder in encoders.items():
         with _timed(results, f"fine-tuning {name}"):
-            results[name] = _finetune(config, data, str(out / name / "encoder"), out / "scores" / name)
+            results[name] = _finetune(config, data, encoder, out / "scores" / name)
     (out / "results.json").write_text(json.dumps(results, indent=1))
     return results
 
@@ -89,7 +90,9 @@ def _match(config: Flickr8kConfig, data: Path, text_encoder: str, out: Path) -> 
     matching.train(
         config.matching, captions, out / "vokenizer", cache=out / "features-train", resume=True,
         text_encoder=TextEncoder.from_pretrained(text_encoder, config.matching.layers),
-        image_encoder=ImageEncoder.from_pretrained(data / "models" / "mobilenet-v2-1.0-224", config.matching.pooling),
+        image_encoder=ImageEncoder.from_pretrained(
+            data / "models" / "mobilenet-v2-1.0-224", config.matching.pooling, config.matching.view
+        ),
     )  # fmt: skip
 
 
@@ -143,10 +146,9 @@ def _finetune(config: Flickr8kConfig, data: Path, encoder: str, out: Path) -> di
     folders = {"rte": "glue/RTE", "sick": "sick", "sst2": "glue/SST-2"}
     scores = {}
     for name, folder in folders.items():
-        task = Classification(name, data / "data" / folder, max_train=config.max_train[name])
-        summaries = finetune_seeds(
-            encoder, task, seeds=config.seeds, config=config.finetuning, out=out / name, resume=True
-        )
+        task = Classification(name, data / "data" / folder)
+        settings = replace(config.finetuning, num_train=config.num_train[name])
+        summaries = finetune_seeds(encoder, task, seeds=config.seeds, config=settings, out=out / name, resume=True)
         scores[name] = {score: vars(summary) for score, summary in summaries.items()}
     return scores
 

@@ -233,7 +233,7 @@ def _score(config: DemoConfig, seed: int, arm: str, task_name: str, folder: Path
         load_model(encoder / "encoder", "AutoModel"), load_tokenizer(encoder / "encoder"), task,
         config=replace(settings, seed=seed), out=folder / "scores" / arm / task_name, splits=[config.split],
     )  # fmt: skip
-    return scores[f"{config.split}_{task.main_score}"]
+    return scores[f"{config.split}_accuracy"]
 
 
 def _handing_looks(load: Callable[[str], Sequence[Any]], nouns: Path) -> Callable[[str], list[Any]]:
@@ -245,8 +245,8 @@ def _handing_looks(load: Callable[[str], Sequence[Any]], nouns: Path) -> Callabl
         looks[noun] = " ".join([look["size"], look["color"], look["pattern"], look["shape"], noun])
 
     def handed(split: str) -> list[Any]:
-        spoken = [" ".join(looks.get(word, word) for word in row.texts[0].split()) for row in load(split)]
-        return [replace(row, texts=(text,)) for row, text in zip(load(split), spoken, strict=True)]
+        spoken = [" ".join(looks.get(word, word) for word in row.inputs[0].split()) for row in load(split)]
+        return [row._replace(inputs=(text,)) for row, text in zip(load(split), spoken, strict=True)]
 
     return handed
 

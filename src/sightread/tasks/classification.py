@@ -1,7 +1,4 @@
-"""Classification of a sentence or a pair of sentences. A data set is a row of `DATASETS`.
-
-Read from a folder of official files (plain or gzip), from a data set saved by `datasets`, or from the Hub (`hf:name`).
-"""
+"""Classification of a sentence or a pair of sentences. A data set is a row of `DATASETS`."""
 
 from __future__ import annotations
 
@@ -11,63 +8,88 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightread.contracts import Batch
-from sightread.data.blocks import pad
-from sightread.data.skipped import Skipped
-from sightread.data.sources import decoded_lines, is_dataset, load_dataset
+from sightread.config import check_choice
+from sightread.contracts import Row
+from sightread.data.encoded import Encoded, encode_texts, padding_id
+from sightread.data.pdtb import FILES as PDTB_FILES
+from sightread.data.pdtb import SENSES, read_pdtb
+from sightread.data.tables import Layout, Table
 from sightread.errors import DataError
 
-SPLITS = ("train", "dev", "test")
+NLI = ("contradiction", "entailment", "neutral")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """How a data set is laid out.
+class Classes(Layout):
+    """The layout of a classification data set; `columns` are its one or two sentences.
 
     Attributes:
-        texts: Columns of the one or two sentences.
-        label: Column of the label.
         labels: All labels, in the order of their class numbers; empty to take those of the training split, sorted.
-        files: File names to look for, by split; `.gz` is tried too.
-        hub_splits: Names of the splits on the Hub.
+        spelled: Other spellings of labels in the files.
+        unlabelled: What stands for a label on which the annotators did not agree; such rows are left out, as is usual.
+        metric: Its scores, a key of `METRICS`.
     """
 
-    texts: tuple[str, ...]
-    label: str = "label"
     labels: tuple[str, ...] = ()
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {split: (f"{split}.tsv",) for split in SPLITS})
-    hub_splits: Mapping[str, str] = field(
-        default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
-    )
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: str = ""
+    metric: str = "classification"
 
 
+def _advglue(part: str, columns: tuple[str, ...], labels: tuple[str, ...], by_number: Sequence[str]) -> Classes:
+    spelled = {str(number): label for number, label in enumerate(by_number)}
+    files = {"dev": ("dev_ann.json", "dev.json")}
+    return Classes(part=part, columns=columns, labels=labels, spelled=spelled, files=files)
+
+
+_PAIR, _BINARY, _ENTAILED = ("sentence1", "sentence2"), ("0", "1"), ("entailment", "not_entailment")
+_BY_NUMBER = ("entailment", "neutral", "contradiction")  # the classes of NLI as AdvGLUE numbers them
+_QUESTIONS = ("question1", "question2")
 DATASETS = {
-    "world": DataSet(texts=("sentence",)),
-    "sst2": DataSet(texts=("sentence",), labels=("0", "1")),
-    "rte": DataSet(texts=("sentence1", "sentence2"), labels=("entailment", "not_entailment")),
-    "sick": DataSet(
-        texts=("sentence_A", "sentence_B"),
-        label="entailment_judgment",
-        labels=("CONTRADICTION", "ENTAILMENT", "NEUTRAL"),
-        files={
-            "train": ("SICK_train.txt",),
-            "dev": ("SICK_trial.txt",),
-            "test": ("SICK_test_annotated.txt", "SICK_test.txt"),
-        },
+    "world": Classes(columns=("sentence",)),
+    "sst2": Classes(columns=("sentence",), labels=_BINARY),
+    "rte": Classes(columns=_PAIR, labels=_ENTAILED),
+    "wnli": Classes(columns=_PAIR, labels=_BINARY),
+    "qnli": Classes(columns=("question", "sentence"), labels=_ENTAILED),
+    "qqp": Classes(columns=_QUESTIONS, label="is_duplicate", labels=_BINARY, metric="paraphrase",
+                   hub_columns={"is_duplicate": "label"}),
+    "mrpc": Classes(
+        columns=("#1 String", "#2 String"), label="Quality", labels=_BINARY, metric="paraphrase",
+        files={"train": ("train.tsv", "msr_paraphrase_train.txt"), "dev": ("dev.tsv",),
+               "test": ("test_labelled.tsv", "msr_paraphrase_test.txt", "test.tsv")},
+        hub_columns={"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"},
     ),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example: one or two sentences and the label, None where the data set keeps it back."""
-
-    texts: tuple[str, ...]
-    label: str | None
+    "cola": Classes(columns=("sentence",), header=("source", "label", "mark", "sentence"), labels=_BINARY,
+                    metric="cola", files={"train": ("train.tsv",), "dev": ("dev.tsv",)}),
+    "mnli": Classes(
+        columns=_PAIR, label="gold_label", labels=NLI,
+        files={"train": ("train.tsv",), "dev": ("dev_matched.tsv",), "dev_mismatched": ("dev_mismatched.tsv",)},
+        hub_splits={"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"},
+        hub_columns={"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"},
+    ),
+    "snli": Classes(
+        columns=_PAIR, label="gold_label", labels=NLI, unlabelled="-",
+        files={"train": ("snli_1.0_train.jsonl", "train*.jsonl"), "dev": ("snli_1.0_dev.jsonl", "dev*.jsonl"),
+               "test": ("snli_1.0_test.jsonl", "test*.jsonl")},
+        hub_columns={"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"},
+    ),
+    "sick": Classes(
+        columns=("sentence_A", "sentence_B"), label="entailment_judgment",
+        labels=("CONTRADICTION", "ENTAILMENT", "NEUTRAL"),
+        files={"train": ("SICK_train.txt",), "dev": ("SICK_trial.txt",),
+               "test": ("SICK_test_annotated.txt", "SICK_test.txt")},
+    ),
+    "pdtb": Classes(columns=("arg1", "arg2"), label="sense", labels=SENSES, files=PDTB_FILES,
+                    reader=read_pdtb, many=True),
+    "advglue-sst2": _advglue("sst2", ("sentence",), _BINARY, _BINARY),
+    "advglue-qqp": _advglue("qqp", _QUESTIONS, _BINARY, _BINARY),
+    "advglue-qnli": _advglue("qnli", ("question", "sentence"), _ENTAILED, _ENTAILED),
+    "advglue-mnli": _advglue("mnli", ("premise", "hypothesis"), NLI, _BY_NUMBER),
+    "advglue-mnli-mm": _advglue("mnli-mm", ("premise", "hypothesis"), NLI, _BY_NUMBER),
+}  # fmt: skip
 
 
 class Classification:
@@ -77,151 +99,69 @@ class Classification:
         dataset: A key of `DATASETS`.
         source: A folder of official files, a saved data set, or `hf:` and a name.
         name: What to call it in tables, by default the key.
-        max_train: Train on the first so many rows only.
     """
 
-    main_score = "accuracy"
+    reads = "sequence"
 
-    def __init__(
-        self, dataset: str, source: Path | str, *, name: str | None = None, max_train: int | None = None
-    ) -> None:
-        if dataset not in DATASETS:
-            raise DataError(f"unknown data set {dataset!r}; known are {', '.join(DATASETS)}")
-        self.layout, self.source, self.name, self.max_train = DATASETS[dataset], source, name or dataset, max_train
-        self.labels: tuple[str, ...] = self.layout.labels or self._labels_of_train()
+    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None) -> None:
+        check_choice("data set", dataset, DATASETS)
+        self.layout, self.source, self.name = DATASETS[dataset], source, name or dataset
+        self.table = Table(self.layout, source, self.name)
+        self.metric, self.labels = self.layout.metric, self.layout.labels
+        if not self.labels:
+            names = self.table.hub_class_names("train")
+            found = {self._label(record[self.layout.label], names) for _, record in self.table.load("train")}
+            self.labels = tuple(sorted(label for label in found if label is not None))
 
     def splits(self) -> list[str]:
         """The splits that are there."""
-        if is_dataset(self.source):
-            return [split for split in SPLITS if self._has_hub_split(split)]
-        return [split for split in SPLITS if self._file(split)]
+        return self.table.splits()
 
     def load(self, split: str) -> list[Row]:
         """Rows of a split; raises `DataError` naming file and line."""
-        rows = self._rows(split)
-        if split == "train" and any(row.label is None for row in rows):
+        names = self.table.hub_class_names(split)
+        rows = [
+            self._row(record, self._label(record.get(self.layout.label), names), where)
+            for where, record in self.table.load(split)
+        ]
+        rows = [row for row in rows if row.gold != self.layout.unlabelled or not self.layout.unlabelled]
+        if split == "train" and any(row.gold is None for row in rows):
             raise DataError(f"{self.name}: a training row of {self.source} has no label")
-        return rows[: self.max_train] if split == "train" else rows
+        return rows
 
     def head(self, width: int) -> nn.Module:
         """Dropout and a linear layer on one vector a sequence (B, D) -> logits (B, C)."""
         return nn.Sequential(nn.Dropout(0.1), nn.Linear(width, len(self.labels)))
 
-    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> EncodedRows:
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
         """Rows as examples."""
-        return EncodedRows(rows, self.labels, tokenizer, max_length)
+        number = {label: i for i, label in enumerate(self.labels)}
+        labels = [number.get(row.gold, 0) for row in rows]
+        encoding = encode_texts(tokenizer, [row.inputs for row in rows], max_length)
+        return Encoded(encoding, labels, padding_id(tokenizer))
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of logits (B, C) and class numbers int64 (B,)."""
         return functional.cross_entropy(outputs.float(), labels)
 
-    def predict(self, outputs: Tensor) -> list[str]:
-        """The label of highest logit for each row."""
-        return [self.labels[i] for i in outputs.argmax(dim=-1).tolist()]
+    def predict(self, outputs: Sequence[np.ndarray], rows: Sequence[Row], examples: Encoded) -> list[str]:
+        """The label of highest logit for each row, of logits (C,)."""
+        return [self.labels[int(logits.argmax())] for logits in outputs]
 
-    def metrics(self, predictions: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-        """Accuracy and macro F1 over the labelled rows."""
-        from sklearn.metrics import accuracy_score, f1_score
-
-        labelled = [(guess, row.label) for guess, row in zip(predictions, rows, strict=True) if row.label is not None]
-        if not labelled:
-            return {}
-        guesses, gold = zip(*labelled, strict=True)
-        return {
-            "accuracy": float(accuracy_score(gold, guesses)),
-            "macro_f1": float(f1_score(gold, guesses, average="macro", zero_division=0)),
-        }
-
-    def _labels_of_train(self) -> tuple[str, ...]:
-        self.labels = ()  # none is known yet, so that none is wrong
-        return tuple(sorted({row.label for row in self._rows("train") if row.label is not None}))
-
-    def _rows(self, split: str) -> list[Row]:
-        return self._from_dataset(split) if is_dataset(self.source) else self._from_file(split)
-
-    def _file(self, split: str) -> Path | None:
-        names = [name + suffix for name in self.layout.files[split] for suffix in ("", ".gz")]
-        return next((Path(self.source) / name for name in names if (Path(self.source) / name).is_file()), None)
-
-    def _from_file(self, split: str) -> list[Row]:
-        path = self._file(split)
-        if path is None:
-            raise DataError(f"{self.name}: no {' or '.join(self.layout.files[split])} in {self.source}")
-        skipped = Skipped()
-        numbered = [(number, line) for number, line in decoded_lines(path, skipped) if line]
-        skipped.check(len(numbered), 0, f"lines of {path}")
-        if not numbered:
-            raise DataError(f"{path} is empty")
-        table = [line.split("\t") for _, line in numbered]
-        header, wanted = table[0], [*self.layout.texts, self.layout.label]
-        missing = [column for column in wanted if column not in header]
-        if missing and (missing != [self.layout.label] or split != "test"):
-            raise DataError(f"{path} has columns {', '.join(header)}; no {', '.join(missing)}")
-        rows = []
-        for (number, _), cells in zip(numbered[1:], table[1:], strict=True):
-            if len(cells) != len(header):
-                raise DataError(f"{path}:{number} has {len(cells)} columns, its header {len(header)}")
-            row = dict(zip(header, cells, strict=True))
-            rows.append(self._row(row, row.get(self.layout.label), f"{path}:{number}"))
-        return rows
-
-    def _from_dataset(self, split: str) -> list[Row]:
-        dataset = load_dataset(self.source, self.layout.hub_splits[split], [*self.layout.texts, self.layout.label])
-        names = getattr(dataset.features[self.layout.label], "names", None)
-        rows = []
-        for number, row in enumerate(dataset):
-            label = row[self.layout.label]
-            label = None if label in (-1, None) else self._label_name(label, names)
-            rows.append(self._row(row, label, f"{self.source} {split} row {number}"))
-        return rows
-
-    def _label_name(self, label: int | str, names: Sequence[str] | None) -> str:
+    def _label(self, label: Any, names: Sequence[str] | None) -> str | None:
         """A label as the official files write it; the Hub numbers classes, and sometimes names them otherwise."""
+        if label is None or (label == -1 and not isinstance(label, str)):
+            return self.layout.unlabelled or None
         if names is None:
-            return str(label)
+            return self.layout.spelled.get(str(label), str(label))
         same = [ours for ours in self.labels if ours.lower() == names[int(label)].lower()]
         return same[0] if same else self.labels[int(label)] if self.labels else names[int(label)]
 
-    def _has_hub_split(self, split: str) -> bool:
-        try:
-            return bool(load_dataset(self.source, self.layout.hub_splits[split], []))
-        except DataError:
-            return False
-
-    def _row(self, row: Mapping[str, Any], label: str | None, where: str) -> Row:
-        if label is not None and self.labels and label not in self.labels:
+    def _row(self, record: Mapping[str, Any], label: str | None, where: str) -> Row:
+        known = {*self.labels, self.layout.unlabelled, None}
+        if label not in known:
             raise DataError(f"{where} has label {label!r}, expected one of {', '.join(self.labels)}")
-        sentences = tuple(str(row[column]) for column in self.layout.texts)
+        sentences = tuple(str(record[column]) for column in self.layout.columns)
         if not all(sentence.strip() for sentence in sentences):
             raise DataError(f"{where} has an empty sentence")
         return Row(sentences, label)
-
-
-class EncodedRows:
-    """Tokenized rows, as `fit` takes them; a batch holds, int64: `input_ids`, `attention_mask`, `token_type_ids`
-    (B, L) and `labels` (B,)."""
-
-    def __init__(self, rows: Sequence[Row], labels: Sequence[str], tokenizer: Any, max_length: int) -> None:
-        number = {label: i for i, label in enumerate(labels)}
-        self.labels = [0 if row.label is None else number[row.label] for row in rows]
-        columns = list(zip(*(row.texts for row in rows), strict=True))
-        encoded = tokenizer(*map(list, columns), truncation=True, max_length=max_length, return_token_type_ids=True)
-        self.input_ids, self.types = encoded["input_ids"], encoded["token_type_ids"]
-        self.pad_id = tokenizer.pad_token_id or 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def example(self, index: int, rng: np.random.Generator) -> int:
-        """Its row; nothing is drawn."""
-        return index
-
-    def collate(self, examples: Sequence[int]) -> Batch:
-        """Pad to the longest."""
-        ids = [np.array(self.input_ids[i]) for i in examples]
-        return {
-            "input_ids": pad(ids, self.pad_id),
-            "attention_mask": pad([np.ones(len(row), np.int64) for row in ids], 0),
-            "token_type_ids": pad([np.array(self.types[i]) for i in examples], 0),
-            "labels": torch.tensor([self.labels[i] for i in examples]),
-        }

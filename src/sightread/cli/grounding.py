@@ -1,87 +1,31 @@
-"""The verbs. Each is thin: it reads its arguments, calls one function, and says where the result is."""
+"""The verbs that ground an encoder: from captioned pictures and a corpus to a checkpoint."""
 
 from __future__ import annotations
 
 import json
-import sys
-import tempfile
-import traceback
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sightread.errors import ConfigError, SightreadError
-
-app = typer.Typer(
-    help="Text encoders that have seen what they read: ground a Hugging Face text encoder in pictures, and measure "
-    "honestly whether it helped.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+from sightread.cli.app import (
+    Cache,
+    CaptionsPath,
+    ImagesPath,
+    MaxSkipped,
+    Only,
+    Out,
+    Overwrite,
+    Resume,
+    Seed,
+    Settings,
+    VokenizerPath,
+    check_writable,
+    report_of,
+    say_skipped,
+    verb,
 )
-
-Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former result in the output folder.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run in the output folder.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="A setting as key=value, of this step or of Hugging Face's TrainingArguments; repeatable."
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-CaptionsPath = Annotated[str, typer.Option("--captions", help="Captions file, folder, saved data set, or hf:NAME.")]
-ImagesPath = Annotated[
-    Path | None, typer.Option("--images", help="Folder of the pictures. [default: beside the captions]")
-]
-Only = Annotated[
-    Path | None, typer.Option("--only", help="File that lists the picture ids to use, one a line: a split.")
-]
-VokenizerPath = Annotated[str, typer.Option("--vokenizer", help="Folder or Hub name of a vokenizer.")]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Folder that keeps picture features, computed once.")]
-MaxSkipped = Annotated[float, typer.Option(help="Share of bad items above which it is an error.")]
-
-
-def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a verb. The user's fault is one line and exit 2; ours is a traceback and exit 1."""
-
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            if function.__name__ != "world":  # which needs no model
-                from sightread.train import quiet_progress
-
-                quiet_progress()
-            function(*args, **kwargs)
-        except SightreadError as error:
-            if _debug:
-                traceback.print_exc()
-            typer.echo(f"sightread: {error}", err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            typer.echo("sightread: stopped; what was written is kept, go on with --resume", err=True)
-            raise typer.Exit(130) from None
-        except Exception:
-            traceback.print_exc()
-            typer.echo("sightread: this is a bug in sightread; please report it with the lines above", err=True)
-            raise typer.Exit(1) from None
-
-    return app.command(function.__name__)(run)
-
-
-_debug = False
-
-
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of user errors too.")] = False,
-) -> None:
-    global _debug  # noqa: PLW0603
-    _debug = debug
+from sightread.errors import ConfigError
 
 
 @verb
@@ -134,6 +78,7 @@ def bank(
     size: Annotated[int | None, typer.Option(help="V, number of pictures. [default: all]")] = None,
     choose: Annotated[str, typer.Option(help="How to choose them: random or diverse.")] = "random",
     pooling: Annotated[str, typer.Option(help="Feature of the vision model: pooled or mean.")] = "pooled",
+    view: Annotated[str, typer.Option(help="What it sees of a picture: crop, whole or both.")] = "crop",
     seed: Seed = 0,
     image_column: Annotated[str, typer.Option(help="Image column of a data set.")] = "image",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
@@ -155,14 +100,21 @@ def bank(
 
     check_choice("--choose", choose, CHOICES)
     pictures = read_pictures(images, column=image_column, split=split, only=read_ids(only) if only else None)
-    encoder = ImageEncoder.from_pretrained(image_encoder, pooling)
-    config = {"size": size, "choose": choose, "seed": seed, "image_encoder": image_encoder, "pooling": pooling}
+    encoder = ImageEncoder.from_pretrained(image_encoder, pooling, view)
+    config = {
+        "size": size,
+        "choose": choose,
+        "seed": seed,
+        "image_encoder": image_encoder,
+        "pooling": pooling,
+        "view": view,
+    }
     artifact = Artifact.begin(out, KIND, config=config, overwrite=overwrite)
     made, report = build_bank(
         pictures, encoder, size=size, choose=choose, seed=seed, cache=cache, max_skipped=max_skipped
     )
     made.save_into(artifact, report)
-    _say_skipped(report["skipped"])
+    say_skipped(report["skipped"])
     typer.echo(f"{len(made)} pictures in {out}")
 
 
@@ -197,11 +149,11 @@ def match(
     pairs = _read_captions(captions, images, only, max_skipped)
     vokenizer = matching.train(
         config, pairs, out, text_encoder=TextEncoder.from_pretrained(text_encoder, config.layers),
-        image_encoder=ImageEncoder.from_pretrained(image_encoder, config.pooling),
+        image_encoder=ImageEncoder.from_pretrained(image_encoder, config.pooling, config.view),
         bank=ImageBank.load(bank) if bank else None, cache=cache, max_skipped=max_skipped,
         overwrite=overwrite, resume=resume,
     )  # fmt: skip
-    _say_skipped(_report_of(out)["skipped"])
+    say_skipped(report_of(out)["skipped"])
     typer.echo(f"vokenizer with {len(vokenizer.bank)} pictures in {out}")
 
 
@@ -226,9 +178,9 @@ def retrieval(
     pairs = _read_captions(captions, images, only, max_skipped)
     scores = retrieval_scores(Vokenizer.from_pretrained(vokenizer), pairs, cache=cache, max_skipped=max_skipped)
     if json_out:
-        _writable(json_out)
+        check_writable(json_out)
         write_atomic(json_out, json.dumps(scores, indent=1))
-    _say_skipped(scores["skipped"])
+    say_skipped(scores["skipped"])
     typer.echo(f"{'among ' + str(scores['pictures']) + ' pictures':<22}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'median':>8}")
     for name in ("tokens", "sentences", "chance"):
         row = scores[name]
@@ -259,7 +211,7 @@ def vokenize(
     lines = Corpus(corpus, text_column=text_column, split=split, max_lines=max_lines, max_skipped=max_skipped)
     made = run_vokenize(lines, Vokenizer.from_pretrained(vokenizer), out, overwrite=overwrite, resume=resume)
     report = made.artifact.report
-    _say_skipped(report["skipped"])
+    say_skipped(report["skipped"])
     typer.echo(f"{report['tokens']} tokens in {report['lines']} lines, {report['seconds']:.0f} s, in {out}")
 
 
@@ -320,42 +272,10 @@ def pretrain(
     else:
         config = override(voken.VokenConfig(seed=seed, objective=objective), settings or [])
         voken.train(config, corpus, out, start=start, bank=ImageBank.load(bank) if bank else None, **options)
-    report = _report_of(out)
+    report = report_of(out)
     typer.echo(
         f"{report['steps']} steps, {report['seconds']:.0f} s; AutoModel.from_pretrained({str(out / 'encoder')!r})"
     )
-
-
-@verb
-def finetune(
-    encoder: Annotated[str, typer.Option(help="Folder or Hub name of a text encoder.")],
-    task: Annotated[str, typer.Option(help="rte, sst2, sick, or world for a folder of train/dev/test.tsv.")],
-    data: Annotated[str, typer.Option(help="Folder of official files, saved data set, or hf:NAME.")],
-    out: Out,
-    seeds: Annotated[int, typer.Option(help="How many seeds, counted from 0.")] = 3,
-    max_train: Annotated[int | None, typer.Option(help="Train on the first so many rows only.")] = None,
-    settings: Settings = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-) -> None:
-    """Fine-tune an encoder on a task with several seeds; writes scores and every prediction.
-
-    Example: `sightread finetune --encoder grounded/encoder --task rte --data glue/RTE --out scores`
-    """
-    from sightread.config import override
-    from sightread.finetuning import FinetuningConfig, finetune_seeds
-    from sightread.tasks.classification import Classification
-
-    if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: at least 1 is needed, and 5 for a claim")
-    config = override(FinetuningConfig(), settings or [])
-    work = Classification(task, data, max_train=max_train)
-    summaries = finetune_seeds(
-        encoder, work, seeds=range(seeds), config=config, out=out, overwrite=overwrite, resume=resume
-    )
-    for name, summary in summaries.items():
-        typer.echo(f"{name:<18}{summary.median:.3f} median, mean {summary} over {len(summary.scores)} seeds")
-    typer.echo(f"scores and predictions in {out}")
 
 
 @verb
@@ -372,7 +292,7 @@ def show(
     from sightread.analysis.strips import write_strip
     from sightread.vokenizer import Vokenizer
 
-    _writable(out)
+    check_writable(out)
     page, picture = write_strip(Vokenizer.from_pretrained(vokenizer), sentence, out, k)
     typer.echo(f"{page}\n{picture}")
 
@@ -382,31 +302,3 @@ def _read_captions(captions: str, images: Path | None, only: Path | None, max_sk
 
     pairs = read_captions(captions, images, max_skipped=max_skipped)
     return pairs.only(read_ids(only)) if only else pairs
-
-
-def _report_of(out: Path) -> dict[str, Any]:
-    from sightread.artifacts import MANIFEST
-
-    report: dict[str, Any] = json.loads((out / MANIFEST).read_text())["report"]
-    return report
-
-
-def _say_skipped(report: dict[str, Any]) -> None:
-    for reason, found in report.items():
-        typer.echo(
-            f"skipped {found['count']}: {reason} ({', '.join(found['first'][:3])}{', …' * (found['count'] > 3)})",
-            err=True,
-        )
-
-
-def _writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
-
-
-if __name__ == "__main__":
-    sys.exit(app())

@@ -1,0 +1,118 @@
+"""The frame of the command line: its errors, and the options that verbs share."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightread.errors import ConfigError, SightreadError
+
+app = typer.Typer(
+    help="Text encoders that have seen what they read: ground a Hugging Face text encoder in pictures, and measure "
+    "honestly whether it helped.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former result in the output folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run in the output folder.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting as key=value, of this step or of Hugging Face's TrainingArguments; repeatable."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+CaptionsPath = Annotated[str, typer.Option("--captions", help="Captions file, folder, saved data set, or hf:NAME.")]
+ImagesPath = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the pictures. [default: beside the captions]")
+]
+Only = Annotated[
+    Path | None, typer.Option("--only", help="File that lists the picture ids to use, one a line: a split.")
+]
+VokenizerPath = Annotated[str, typer.Option("--vokenizer", help="Folder or Hub name of a vokenizer.")]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Folder that keeps picture features, computed once.")]
+MaxSkipped = Annotated[float, typer.Option(help="Share of bad items above which it is an error.")]
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a verb. The user's fault is one line and exit 2; ours is a traceback and exit 1."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            if function.__name__ not in {"world", "compare"}:  # which need no model
+                from sightread.train import quiet_progress
+
+                quiet_progress()
+            function(*args, **kwargs)
+        except SightreadError as error:
+            if _debug:
+                traceback.print_exc()
+            typer.echo(f"sightread: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("sightread: stopped; what was written is kept, go on with --resume", err=True)
+            raise typer.Exit(130) from None
+        except Exception:
+            traceback.print_exc()
+            typer.echo("sightread: this is a bug in sightread; please report it with the lines above", err=True)
+            raise typer.Exit(1) from None
+
+    return app.command(function.__name__)(run)
+
+
+_debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of user errors too.")] = False,
+) -> None:
+    global _debug  # noqa: PLW0603
+    _debug = debug
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    """What the making of a finished folder found."""
+    from sightread.artifacts import MANIFEST
+
+    report: dict[str, Any] = json.loads((out / MANIFEST).read_text())["report"]
+    return report
+
+
+def say_skipped(report: dict[str, Any]) -> None:
+    """Tell on standard error what was skipped, and the first places."""
+    for reason, found in report.items():
+        typer.echo(
+            f"skipped {found['count']}: {reason} ({', '.join(found['first'][:3])}{', …' * (found['count'] > 3)})",
+            err=True,
+        )
+
+
+def named(pair: str, option: str) -> tuple[str, str]:
+    """The parts of `name=folder`; raises `ConfigError` naming the option."""
+    name, equals, value = pair.partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"{option} {pair!r} is not of the form name=folder")
+    return name, value
+
+
+def check_writable(path: Path) -> None:
+    """Raise `ConfigError` before the work and not after it, if a file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error

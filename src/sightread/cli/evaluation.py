@@ -1,0 +1,160 @@
+"""The verbs that measure an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightread.cli.app import (
+    Out,
+    Overwrite,
+    Resume,
+    Settings,
+    named,
+    report_of,
+    say_skipped,
+    verb,
+)
+from sightread.errors import ConfigError
+
+
+@verb
+def finetune(
+    encoder: Annotated[str, typer.Option(help="Folder or Hub name of a text encoder.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Data set: sst2, rte, stsb, squad2, swag, conll2003, …; or world for a folder of train/dev/test.tsv."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="Folder of official files, saved data set, or hf:NAME.")],
+    out: Out,
+    seeds: Annotated[int, typer.Option(help="How many seeds, counted from 0.")] = 3,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Score on this data set too, as name=folder: advglue-sst2=AdvGLUE.")
+    ] = None,
+    carve: Annotated[
+        str | None, typer.Option(help="Cut this split of a multiple-choice set into train, dev and test.")
+    ] = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Fine-tune an encoder on a task with several seeds; writes scores and every prediction.
+
+    Example: `sightread finetune --encoder grounded/encoder --task rte --data glue/RTE --out scores`
+    """
+    from sightread.config import override
+    from sightread.finetuning import FinetuningConfig, finetune_seeds
+    from sightread.tasks import load_task
+
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: at least 1 is needed, and 5 for a claim")
+    config = override(FinetuningConfig(), settings or [])
+    work = load_task(task, data, **({"carve": carve} if carve else {}))
+    others = {name: load_task(name, folder) for name, folder in (named(pair, "--also") for pair in also or [])}
+    summaries = finetune_seeds(
+        encoder, work, seeds=range(seeds), config=config, out=out, also=others, overwrite=overwrite, resume=resume
+    )
+    _say_scores(summaries, report_of(out))
+    typer.echo(f"scores and predictions in {out}")
+
+
+@verb
+def translate(
+    dataset: Annotated[str, typer.Option(help="multi30k, wmt14 or wmt16.")],
+    data: Annotated[str, typer.Option(help="Folder of line-aligned files, saved data set, or hf:NAME.")],
+    out: Out,
+    preset: Annotated[str, typer.Option(help="small, for a laptop, or base, as Vaswani et al.")] = "small",
+    seeds: Annotated[int, typer.Option(help="How many seeds, counted from 0.")] = 1,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep each seed's model in its folder.")] = False,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train a Transformer to translate, with several seeds; writes BLEU, chrF and every translation.
+
+    Example: `sightread translate --dataset multi30k --data multi30k --out scores`
+    """
+    from sightread.config import check_choice, override
+    from sightread.data.parallel import ParallelText
+    from sightread.tasks.translation import PRESETS, train
+
+    check_choice("--preset", preset, PRESETS)
+    summaries = train(
+        override(PRESETS[preset], settings or []), ParallelText(dataset, data), out, seeds=range(seeds),
+        keep_models=keep_models, overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    report = report_of(out)
+    say_skipped(report["skipped"])
+    _say_scores(summaries, report)
+    typer.echo(f"{', '.join(report['signatures'].values())}\nscores and translations in {out}")
+
+
+@verb
+def probe(
+    encoders: Annotated[
+        list[str], typer.Argument(metavar="ENCODER", help="Checkpoint: a folder or Hub name; label=folder names it.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder that holds probes/ and lexicons/, and perhaps a world/.")],
+    out: Out,
+    probes: Annotated[str | None, typer.Option(help="Names of probes, parted by commas. [default: all]")] = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Ask encoders, untrained, what things look like, which words are alike, and what is grammatical: one table.
+
+    Example: `sightread probe bert-base-uncased grounded=run/encoder --data data --out probes`
+    """
+    from sightread.artifacts import write_atomic
+    from sightread.config import override
+    from sightread.probes.results import ProbeConfig, as_csv, table
+    from sightread.probes.run import labelled
+    from sightread.probes.run import probe as run_probe
+
+    config, names, results = override(ProbeConfig(), settings or []), probes.split(",") if probes else None, []
+    for label, name in labelled(encoders).items():
+        results += run_probe(
+            name, data, names, label=label, config=config, out=out / label, overwrite=overwrite, resume=resume
+        )
+    write_atomic(out / "probes.md", table(results) + "\n")
+    write_atomic(out / "probes.csv", as_csv(results))
+    typer.echo(f"{table(results)}\n\n{out / 'probes.csv'} has the details, {out}/*/*/answers.jsonl every answer")
+
+
+@verb
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Scores folder, or a folder that holds some; label=folder names it."),
+    ],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare encoders with the first one named, from their predictions alone: scores, intervals, tests.
+
+    Example: `sightread compare scores/text-only scores/grounded --out comparison`
+    """
+    from sightread.artifacts import Artifact
+    from sightread.compare import compare_runs
+    from sightread.report import as_text, write_comparison
+    from sightread.runs import read_runs
+
+    read = read_runs(runs)
+    artifact = Artifact.begin(out, "comparison", config={"runs": runs}, overwrite=overwrite)
+    comparison = compare_runs(read)
+    write_comparison(out, comparison)
+    artifact.finish({"verdicts": comparison.verdicts(), "notes": comparison.notes()})
+    typer.echo("\n\n".join([as_text(comparison), "\n".join(comparison.verdicts())]))
+    typer.echo(f"\nreport: {(out / 'comparison.html').resolve()}")
+
+
+def _say_scores(summaries: dict[str, Any], report: dict[str, Any]) -> None:
+    for name, summary in summaries.items():
+        if name != "diverged":
+            typer.echo(f"{name:<24}{summary.median:.3f} median, mean {summary} over {len(summary.scores)} seeds")
+    for seed, reason in report["diverged"].items():
+        typer.echo(f"seed {seed} diverged: {reason}", err=True)

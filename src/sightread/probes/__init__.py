@@ -1,0 +1,1 @@
+"""What an encoder knows of the looks of things and of words, asked without training it."""

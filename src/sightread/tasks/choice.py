@@ -1,0 +1,105 @@
+"""Multiple choice: which ending goes on? A data set is a row of `DATASETS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sightread.config import check_choice
+from sightread.contracts import Row
+from sightread.data.encoded import Encoded, encode_texts, padding_id
+from sightread.data.tables import Layout, Table
+from sightread.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endings(Layout):
+    """The layout of a multiple-choice data set.
+
+    Attributes:
+        context: Column of what is read first.
+        begins: Column of the words that every ending begins with.
+        endings: Columns of the endings.
+    """
+
+    context: str
+    begins: str
+    endings: tuple[str, ...]
+
+
+_ENDINGS = tuple(f"ending{i}" for i in range(4))
+DATASETS = {
+    "swag": Endings(
+        columns=("sent1", "sent2", *_ENDINGS), context="sent1", begins="sent2", endings=_ENDINGS,
+        files={"train": ("train.csv",), "dev": ("val.csv", "val*.csv"), "test": ("test.csv",)},
+    )
+}  # fmt: skip
+
+
+class Choice:
+    """A multiple-choice task; see `contracts.Task`.
+
+    Args:
+        dataset: A key of `DATASETS`.
+        source: A folder of official files, a saved data set, or `hf:` and a name.
+        name: What to call it in tables, by default the key.
+        carve: Cut this split into train, dev and test, where there is no training split.
+    """
+
+    reads, metric = "sequence", "choice"
+
+    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None, carve: str = "") -> None:
+        check_choice("data set", dataset, DATASETS)
+        self.layout = replace(DATASETS[dataset], carve=carve)
+        self.source, self.name = source, name or dataset
+        self.table = Table(self.layout, source, self.name)
+
+    def splits(self) -> list[str]:
+        """The splits that are there."""
+        return self.table.splits()
+
+    def load(self, split: str) -> list[Row]:
+        """Contexts, their endings and the number of the right one; raises `DataError` naming file and line."""
+        rows = [self._row(record, where) for where, record in self.table.load(split)]
+        if split == "train" and any(row.gold is None for row in rows):
+            raise DataError(f"{self.name}: a training row of {self.source} has no label")
+        return rows
+
+    def head(self, width: int) -> nn.Module:
+        """Dropout and a score for every ending, (B·W, D) -> (B, W)."""
+        ways = len(self.layout.endings)
+        score = nn.Sequential(nn.Dropout(0.1), nn.Linear(width, 1), nn.Flatten(0))
+        return nn.Sequential(score, nn.Unflatten(0, (-1, ways)))
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
+        """Rows as examples of W sequences each."""
+        pairs = [(row.inputs[0], ending) for row in rows for ending in row.inputs[1]]
+        encoding = encode_texts(tokenizer, pairs, max_length)
+        labels = [row.gold or 0 for row in rows]
+        return Encoded(encoding, labels, padding_id(tokenizer), ways=len(self.layout.endings))
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of scores (B, W) and the number of the right ending int64 (B,)."""
+        return functional.cross_entropy(outputs.float(), labels)
+
+    def predict(self, outputs: Sequence[np.ndarray], rows: Sequence[Row], examples: Encoded) -> list[int]:
+        """The number of the best ending of each row, of scores (W,)."""
+        return [int(scores.argmax()) for scores in outputs]
+
+    def _row(self, record: Mapping[str, Any], where: str) -> Row:
+        context, begins = str(record[self.layout.context]), str(record[self.layout.begins])
+        endings = tuple(f"{begins} {record[column]}".strip() for column in self.layout.endings)
+        if not context.strip() or not all(str(record[column]).strip() for column in self.layout.endings):
+            raise DataError(f"{where} has an empty text")
+        label = record.get(self.layout.label)
+        if label in (None, -1):
+            return Row((context, endings), None)
+        if str(label) not in map(str, range(len(endings))):
+            raise DataError(f"{where} has label {label!r}, expected 0 to {len(endings) - 1}")
+        return Row((context, endings), int(label))
