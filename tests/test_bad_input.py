@@ -47,7 +47,7 @@ FAULTS = {  # what is wrong: (command, what the one line says)
     "no such encoder": (f"{FINETUNE} --data {{world}}/tasks/color --encoder {{bad}}/nowhere", "no model folder at"),
     "no encoder in it": (f"{FINETUNE} --data {{world}}/tasks/color --encoder {{bad}}/empty", "cannot be loaded as a"),
     "no such task data": (f"{FINETUNE} --data {{bad}}/nowhere", "no train.tsv in .*nowhere"),
-    "no such task": (f"{FINETUNE} --data {{world}}/tasks/color --task rta", "unknown data set 'rta'.*rte"),
+    "no such task": (f"{FINETUNE} --data {{world}}/tasks/color --task rta", "task is 'rta'.*did you mean 'rte'"),
     "no seeds": (f"{FINETUNE} --data {{world}}/tasks/color --seeds 0", "seeds"),
     "negative seeds": (f"{FINETUNE} --data {{world}}/tasks/color --seeds -2", "seeds"),
     "too few worlds": ("demo --seeds 0 --out {out}", "--seeds 0: an interval needs at least 2"),
@@ -269,7 +269,10 @@ COMMANDS = {
     "revokenize": ("revokenize --vokens {vokens} --tokenizer {text_encoder} --out {out}", "--tokenizer {bad}/letters"),
     "pretrain": (f"{PRETRAIN} --start {{text_encoder}}", "--set mlm_weight=0.5"),
     "finetune": (f"{FINETUNE} --data {{world}}/tasks/color --seeds 1 --encoder {{bad}}/pooled", "--set pooling=mean"),
-    "finetune, rows": (f"{FINETUNE} --data {{world}}/tasks/color --seeds 1 --encoder {{bad}}/pooled", "--max-train 5"),
+    "finetune, rows": (
+        f"{FINETUNE} --data {{world}}/tasks/color --seeds 1 --encoder {{bad}}/pooled",
+        "--set num_train=5",
+    ),
 }
 
 

@@ -62,6 +62,7 @@ def pairs(captions):
         ("table.csv", CSV),
         ("table.csv.gz", CSV),
         ("table.tsv", TSV),
+        ("kaggle.txt", CSV),
     ],
 )
 @pytest.mark.parametrize("where", ["beside", "given"])
@@ -88,6 +89,14 @@ def test_a_folder_with_captions_and_pictures(write, images, tmp_path, name, nest
             picture.rename(tmp_path / picture.name)
         images.rmdir()
     assert pairs(read_captions(tmp_path)) == PAIRS
+
+
+def test_only_a_number_is_cut_off_a_name(write, images):
+    (images / "a.png").rename(images / "my#photo.png")
+    assert pairs(read_captions(write("x.tsv", "my#photo.png\ta dog\nb.png#12\ta cat\n"))) == [
+        ("my#photo.png", "a dog"),
+        ("b.png", "a cat"),
+    ]
 
 
 def test_columns_may_be_named(write):

@@ -64,6 +64,11 @@ def test_white_is_white_without_colour(mode):
     assert open_picture(encoded(Image.new("L", (3, 2), 255).convert(mode))).getpixel((2, 1)) == (255, 255, 255)
 
 
+def test_floating_point_numbers_of_unknown_range_are_refused():
+    with pytest.raises(DataError, match="floating-point numbers"):
+        open_picture(encoded(Image.new("F", (3, 2), 0.5), "TIFF"))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_and_not_cut_off(kind):
     levels = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)

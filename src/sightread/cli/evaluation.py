@@ -31,7 +31,10 @@ def finetune(
     ],
     data: Annotated[str, typer.Option(help="Folder of official files, saved data set, or hf:NAME.")],
     out: Out,
-    seeds: Annotated[int, typer.Option(help="How many seeds, counted from 0.")] = 3,
+    preset: Annotated[
+        str, typer.Option(help="bert, or as in a paper: vokenization, grounding-strategies, xdbert, visual-awareness.")
+    ] = "bert",
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, counted from 0. [default: as the preset]")] = None,
     also: Annotated[
         list[str] | None, typer.Option(help="Score on this data set too, as name=folder: advglue-sst2=AdvGLUE.")
     ] = None,
@@ -46,17 +49,20 @@ def finetune(
 
     Example: `sightread finetune --encoder grounded/encoder --task rte --data glue/RTE --out scores`
     """
-    from sightread.config import override
-    from sightread.finetuning import FinetuningConfig, finetune_seeds
+    from sightread.config import check_choice, override
+    from sightread.finetuning import finetune_seeds
+    from sightread.recipes.finetuning import PRESETS
     from sightread.tasks import load_task
 
-    if seeds < 1:
+    check_choice("--preset", preset, PRESETS)
+    if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds}: at least 1 is needed, and 5 for a claim")
-    config = override(FinetuningConfig(), settings or [])
+    runs = PRESETS[preset].runs(task) if seeds is None else range(seeds)
+    config = override(PRESETS[preset].config, settings or [])
     work = load_task(task, data, **({"carve": carve} if carve else {}))
     others = {name: load_task(name, folder) for name, folder in (named(pair, "--also") for pair in also or [])}
     summaries = finetune_seeds(
-        encoder, work, seeds=range(seeds), config=config, out=out, also=others, overwrite=overwrite, resume=resume
+        encoder, work, seeds=runs, config=config, out=out, also=others, overwrite=overwrite, resume=resume
     )
     _say_scores(summaries, report_of(out))
     typer.echo(f"scores and predictions in {out}")

@@ -31,7 +31,7 @@ from sightread.errors import ConfigError
 @verb
 def demo(
     out: Out = Path("demo"),
-    seeds: Annotated[int, typer.Option(help="How many worlds; at least 3 for an interval that means something.")] = 3,
+    seeds: Annotated[int, typer.Option(help="How many worlds; of three the interval is often too wide to tell.")] = 4,
     workers: Annotated[int, typer.Option(help="Processes that share the cores.")] = 2,
     overwrite: Overwrite = False,
     resume: Resume = False,

@@ -4,7 +4,7 @@
 | --- | --- |
 | `captions.tsv` with lines `name#k TAB caption` | Flickr8k / Flickr30k; pictures in `images` |
 | `captions_val2017.json` (`.gz` too) | COCO captions; pictures in `images` |
-| `.csv` / `.tsv` with a header | a table with an image and a caption column |
+| `.csv` / `.tsv` with a header, Kaggle's `captions.txt` | a table with an image and a caption column |
 | a folder saved by `datasets`, or `hf:name` | a data set with an image and a text column |
 | another folder | its `captions.tsv`, `.json` or `.csv`, or `metadata.csv`; pictures in it or in `images/` |
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _read_pairs(path: Path, skipped: Skipped, image_column: str, text_column: st
     first = next((line for _, line in lines if line.strip()), None)
     if first is None:
         raise DataError(f"{path} holds no captions")
-    comma = name.endswith(".csv")
+    comma = name.endswith(".csv") or {image_column, text_column} <= set(first.split(","))  # Kaggle's are named .txt
     header = next(csv.reader([first], delimiter="," if comma else "\t"))
     if image_column in header and text_column in header:
         yield from _table_pairs(path, lines, skipped, comma, (image_column, text_column))
@@ -140,7 +141,7 @@ def _flickr_pairs(path: Path, lines: list[tuple[int, str]], skipped: Skipped) ->
     for number, line in lines:
         name, tab, caption = line.partition("\t")
         if tab:
-            yield name.rpartition("#")[0] or name, caption, f"{path}:{number}"
+            yield re.sub(r"#\d+$", "", name), caption, f"{path}:{number}"
         elif line.strip():
             skipped.add("line without a caption", f"{path}:{number}")
 

@@ -32,6 +32,8 @@ def open_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
             if image.width * image.height > max_pixels:
                 raise DataError(f"picture too large ({image.width} x {image.height} > {max_pixels} pixels)")
             upright = ImageOps.exif_transpose(image)  # decoding, not verify(), finds truncated files
+            if upright.mode == "F":
+                raise DataError("picture of floating-point numbers, of unknown range; save it with 8 bits a colour")
             if upright.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
                 upright = Image.fromarray((np.asarray(upright) // 256).clip(0, 255).astype(np.uint8))
             return upright.convert("RGB")

@@ -69,7 +69,7 @@ class DemoConfig:
         split: Split of the tasks that is scored; "dev" while settings are chosen.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
     world: WorldConfig = field(default_factory=WorldConfig)
     image: ImageWordsConfig = field(default_factory=ImageWordsConfig)
     matching: MatchingConfig = field(

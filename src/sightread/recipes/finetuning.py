@@ -1,0 +1,51 @@
+"""How each paper fine-tunes, by name: `sightread finetune --preset vokenization …`
+
+Learning rate, batch size, epochs and length are those a paper or its code states; what it leaves open is BERT's own
+(Devlin et al. 2019, appendix A.3). Where a paper reports a single run, five are made here, since at a learning rate of
+1e-4 some runs diverge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sightread.finetuning import FinetuningConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A paper's way of fine-tuning.
+
+    Attributes:
+        config: The settings.
+        seeds: How many runs.
+        seeds_of: How many for some tasks.
+    """
+
+    config: FinetuningConfig
+    seeds: int = 5
+    seeds_of: Mapping[str, int] = field(default_factory=dict)
+
+    def runs(self, task: str) -> range:
+        """The seeds of a task."""
+        return range(self.seeds_of.get(task, self.seeds))
+
+
+def _config(learning_rate: float, *, epochs: int = 3, batch_size: int = 32, max_length: int = 128) -> FinetuningConfig:
+    defaults = FinetuningConfig()
+    return FinetuningConfig(
+        max_length=max_length,
+        training={**defaults.training, "learning_rate": learning_rate, "num_train_epochs": epochs,
+                  "per_device_train_batch_size": batch_size},
+    )  # fmt: skip
+
+
+PRESETS = {
+    "bert": Preset(config=_config(2e-5)),
+    "vokenization": Preset(config=_config(1e-4, max_length=126)),  # Tan & Bansal 2020: the script of their code
+    "grounding-strategies": Preset(config=_config(2e-5), seeds=8),  # Sileo 2021: the median of eight runs
+    "xdbert": Preset(config=_config(2e-5), seeds_of={"rte": 9}),  # Hsu et al. 2022
+    "visual-awareness": Preset(config=_config(2e-5, epochs=5)),  # Zhang et al.: 8e-6 to 3e-5, two to five epochs
+}
+"""Settings by the name of the system."""
