@@ -39,7 +39,7 @@ def finetune(
         list[str] | None, typer.Option(help="Score on this data set too, as name=folder: advglue-sst2=AdvGLUE.")
     ] = None,
     carve: Annotated[
-        str | None, typer.Option(help="Cut this split of a multiple-choice set into train, dev and test.")
+        str | None, typer.Option(help="Cut this split into train, dev and test, where there is no training split.")
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -58,8 +58,8 @@ def finetune(
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds}: at least 1 is needed, and 5 for a claim")
     runs = PRESETS[preset].runs(task) if seeds is None else range(seeds)
-    config = override(PRESETS[preset].config, settings or [])
-    work = load_task(task, data, **({"carve": carve} if carve else {}))
+    config = override(PRESETS[preset].settings(task), settings or [])
+    work = load_task(task, data, carve=carve or "")
     others = {name: load_task(name, folder) for name, folder in (named(pair, "--also") for pair in also or [])}
     summaries = finetune_seeds(
         encoder, work, seeds=runs, config=config, out=out, also=others, overwrite=overwrite, resume=resume

@@ -11,15 +11,18 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
+from sightread.config import check_choice
+from sightread.contracts import Row
 from sightread.data.skipped import Skipped
 from sightread.data.sources import decoded_lines, is_dataset, load_dataset
 from sightread.errors import DataError
 
+LayoutT = TypeVar("LayoutT", bound="Layout")
 Rows = list[tuple[str, Mapping[str, Any]]]
 """Where each record stands ("file:line") and what it holds, by column."""
 
@@ -117,12 +120,12 @@ class Table:
             for number, row in enumerate(dataset)
         ]
 
-    def hub_class_names(self, split: str) -> Sequence[str] | None:
-        """Names of the classes of a data set whose labels are numbers."""
+    def hub_class_names(self) -> Sequence[str] | None:
+        """Names of the classes, of a data set whose labels are numbers; None of any other."""
         if not is_dataset(self.source):
             return None
         label = self.layout.hub_columns.get(self.layout.label, self.layout.label)
-        features = load_dataset(self.source, self.layout.hub_splits.get(split, split), [label]).features
+        features = load_dataset(self.source, self.layout.hub_splits[self.splits()[0]], [label]).features
         return getattr(features[label], "names", None)
 
     def _on_hub(self, split: str) -> bool:
@@ -130,6 +133,45 @@ class Table:
             return bool(load_dataset(self.source, self.layout.hub_splits[split], []))
         except DataError:
             return False
+
+
+class TableTask(Generic[LayoutT]):
+    """What the tasks whose rows stand in tables share: where they are read from.
+
+    Args:
+        dataset: A key of `layouts`.
+        source: A folder of official files, a saved data set, or `hf:` and a name.
+        name: What to call it in tables of results, by default the key.
+        carve: Cut this split into train, dev and test, where a data set has no training split here.
+
+    Attributes:
+        layouts: The data sets of this kind.
+    """
+
+    layouts: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None, carve: str = "") -> None:
+        check_choice("data set", dataset, self.layouts)
+        layout: LayoutT = self.layouts[dataset]
+        self.layout = replace(layout, carve=carve or layout.carve)
+        self.source, self.name = source, name or dataset
+        self.table = Table(self.layout, source, self.name)
+
+    def splits(self) -> list[str]:
+        """The splits that are there."""
+        return self.table.splits()
+
+    def load(self, split: str) -> list[Row]:
+        """Rows of a split; raises `DataError` naming file and line."""
+        found = [(self.row(record, where), where) for where, record in self.table.load(split)]
+        for row, where in found:
+            if split == "train" and row and row.gold is None:
+                raise DataError(f"{where} is for training and has no {self.layout.label}")
+        return [row for row, _ in found if row]
+
+    def row(self, record: Mapping[str, Any], where: str) -> Row | None:
+        """A record as a row, or None to leave it out; raises `DataError` naming its place."""
+        raise NotImplementedError
 
 
 def read_records(path: Path, *, header: Sequence[str] = (), part: str = "") -> Rows:

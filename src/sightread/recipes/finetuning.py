@@ -8,7 +8,7 @@ Learning rate, batch size, epochs and length are those a paper or its code state
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sightread.finetuning import FinetuningConfig
 
@@ -26,6 +26,10 @@ class Preset:
     config: FinetuningConfig
     seeds: int = 5
     seeds_of: Mapping[str, int] = field(default_factory=dict)
+
+    def settings(self, task: str) -> FinetuningConfig:
+        """The settings of a task: paragraphs are read in windows of 384 tokens, as is usual."""
+        return replace(self.config, max_length=384) if task.startswith("squad") else self.config
 
     def runs(self, task: str) -> range:
         """The seeds of a task."""

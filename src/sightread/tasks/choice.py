@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightread.config import check_choice
 from sightread.contracts import Row
 from sightread.data.encoded import Encoded, encode_texts, padding_id
-from sightread.data.tables import Layout, Table
+from sightread.data.tables import Layout, TableTask
 from sightread.errors import DataError
 
 
@@ -42,34 +40,10 @@ DATASETS = {
 }  # fmt: skip
 
 
-class Choice:
-    """A multiple-choice task; see `contracts.Task`.
+class Choice(TableTask[Endings]):
+    """A multiple-choice task; see `contracts.Task` and `TableTask`."""
 
-    Args:
-        dataset: A key of `DATASETS`.
-        source: A folder of official files, a saved data set, or `hf:` and a name.
-        name: What to call it in tables, by default the key.
-        carve: Cut this split into train, dev and test, where there is no training split.
-    """
-
-    reads, metric = "sequence", "choice"
-
-    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None, carve: str = "") -> None:
-        check_choice("data set", dataset, DATASETS)
-        self.layout = replace(DATASETS[dataset], carve=carve)
-        self.source, self.name = source, name or dataset
-        self.table = Table(self.layout, source, self.name)
-
-    def splits(self) -> list[str]:
-        """The splits that are there."""
-        return self.table.splits()
-
-    def load(self, split: str) -> list[Row]:
-        """Contexts, their endings and the number of the right one; raises `DataError` naming file and line."""
-        rows = [self._row(record, where) for where, record in self.table.load(split)]
-        if split == "train" and any(row.gold is None for row in rows):
-            raise DataError(f"{self.name}: a training row of {self.source} has no label")
-        return rows
+    layouts, reads, metric = DATASETS, "sequence", "choice"
 
     def head(self, width: int) -> nn.Module:
         """Dropout and a score for every ending, (B·W, D) -> (B, W)."""
@@ -92,7 +66,8 @@ class Choice:
         """The number of the best ending of each row, of scores (W,)."""
         return [int(scores.argmax()) for scores in outputs]
 
-    def _row(self, record: Mapping[str, Any], where: str) -> Row:
+    def row(self, record: Mapping[str, Any], where: str) -> Row:
+        """The context, its endings, and the number of the right one."""
         context, begins = str(record[self.layout.context]), str(record[self.layout.begins])
         endings = tuple(f"{begins} {record[column]}".strip() for column in self.layout.endings)
         if not context.strip() or not all(str(record[column]).strip() for column in self.layout.endings):

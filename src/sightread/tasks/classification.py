@@ -11,12 +11,11 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightread.config import check_choice
 from sightread.contracts import Row
 from sightread.data.encoded import Encoded, encode_texts, padding_id
 from sightread.data.pdtb import FILES as PDTB_FILES
 from sightread.data.pdtb import SENSES, read_pdtb
-from sightread.data.tables import Layout, Table
+from sightread.data.tables import Layout, TableTask
 from sightread.errors import DataError
 
 NLI = ("contradiction", "entailment", "neutral")
@@ -35,7 +34,7 @@ class Classes(Layout):
 
     labels: tuple[str, ...] = ()
     spelled: Mapping[str, str] = field(default_factory=dict)
-    unlabelled: str = ""
+    unlabelled: str | None = None
     metric: str = "classification"
 
 
@@ -92,42 +91,18 @@ DATASETS = {
 }  # fmt: skip
 
 
-class Classification:
-    """A classification task; see `contracts.Task`.
+class Classification(TableTask[Classes]):
+    """A classification task; see `contracts.Task` and `TableTask`."""
 
-    Args:
-        dataset: A key of `DATASETS`.
-        source: A folder of official files, a saved data set, or `hf:` and a name.
-        name: What to call it in tables, by default the key.
-    """
+    layouts, reads = DATASETS, "sequence"
 
-    reads = "sequence"
-
-    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None) -> None:
-        check_choice("data set", dataset, DATASETS)
-        self.layout, self.source, self.name = DATASETS[dataset], source, name or dataset
-        self.table = Table(self.layout, source, self.name)
+    def __init__(self, dataset: str, source: Path | str, **options: Any) -> None:
+        super().__init__(dataset, source, **options)
         self.metric, self.labels = self.layout.metric, self.layout.labels
+        self.names = self.table.hub_class_names()
         if not self.labels:
-            names = self.table.hub_class_names("train")
-            found = {self._label(record[self.layout.label], names) for _, record in self.table.load("train")}
+            found = {self._label(record[self.layout.label]) for _, record in self.table.load("train")}
             self.labels = tuple(sorted(label for label in found if label is not None))
-
-    def splits(self) -> list[str]:
-        """The splits that are there."""
-        return self.table.splits()
-
-    def load(self, split: str) -> list[Row]:
-        """Rows of a split; raises `DataError` naming file and line."""
-        names = self.table.hub_class_names(split)
-        rows = [
-            self._row(record, self._label(record.get(self.layout.label), names), where)
-            for where, record in self.table.load(split)
-        ]
-        rows = [row for row in rows if row.gold != self.layout.unlabelled or not self.layout.unlabelled]
-        if split == "train" and any(row.gold is None for row in rows):
-            raise DataError(f"{self.name}: a training row of {self.source} has no label")
-        return rows
 
     def head(self, width: int) -> nn.Module:
         """Dropout and a linear layer on one vector a sequence (B, D) -> logits (B, C)."""
@@ -148,20 +123,24 @@ class Classification:
         """The label of highest logit for each row, of logits (C,)."""
         return [self.labels[int(logits.argmax())] for logits in outputs]
 
-    def _label(self, label: Any, names: Sequence[str] | None) -> str | None:
-        """A label as the official files write it; the Hub numbers classes, and sometimes names them otherwise."""
-        if label is None or (label == -1 and not isinstance(label, str)):
-            return self.layout.unlabelled or None
-        if names is None:
-            return self.layout.spelled.get(str(label), str(label))
-        same = [ours for ours in self.labels if ours.lower() == names[int(label)].lower()]
-        return same[0] if same else self.labels[int(label)] if self.labels else names[int(label)]
-
-    def _row(self, record: Mapping[str, Any], label: str | None, where: str) -> Row:
-        known = {*self.labels, self.layout.unlabelled, None}
-        if label not in known:
+    def row(self, record: Mapping[str, Any], where: str) -> Row | None:
+        """The sentences and their label; None where the annotators did not agree on one."""
+        label = self._label(record.get(self.layout.label))
+        if label is not None and label == self.layout.unlabelled:
+            return None
+        if label not in (*self.labels, None):
             raise DataError(f"{where} has label {label!r}, expected one of {', '.join(self.labels)}")
         sentences = tuple(str(record[column]) for column in self.layout.columns)
         if not all(sentence.strip() for sentence in sentences):
             raise DataError(f"{where} has an empty sentence")
         return Row(sentences, label)
+
+    def _label(self, label: Any) -> str | None:
+        """A label as the official files write it; the Hub numbers classes, and sometimes names them otherwise."""
+        if label is None or (label == -1 and not isinstance(label, str)):
+            return self.layout.unlabelled
+        if self.names is None:
+            return self.layout.spelled.get(str(label), str(label))
+        name = self.names[int(label)]
+        same = [ours for ours in self.labels if ours.lower() == name.lower()]
+        return same[0] if same else self.labels[int(label)] if self.labels else name

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightread.config import check_choice
 from sightread.contracts import Row
 from sightread.data.encoded import Encoded, encode_texts, padding_id
-from sightread.data.tables import Layout, Table
+from sightread.data.tables import Layout, TableTask
 from sightread.errors import DataError
 
 
@@ -61,32 +59,15 @@ DATASETS = {
 }  # fmt: skip
 
 
-class Regression:
-    """A regression task; see `contracts.Task`. Numbers are learnt on a scale from 0 to 1.
+class Regression(TableTask[Scale]):
+    """A regression task; see `contracts.Task` and `TableTask`. Numbers are learnt on a scale from 0 to 1."""
 
-    Args:
-        dataset: A key of `DATASETS`.
-        source: A folder of official files, a saved data set, or `hf:` and a name.
-        name: What to call it in tables, by default the key.
-    """
+    layouts, reads = DATASETS, "sequence"
 
-    reads = "sequence"
-
-    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None) -> None:
-        check_choice("data set", dataset, DATASETS)
-        self.layout, self.source, self.name = DATASETS[dataset], source, name or dataset
-        self.table, self.metric = Table(self.layout, source, self.name), self.layout.metric
-
-    def splits(self) -> list[str]:
-        """The splits that are there."""
-        return self.table.splits()
-
-    def load(self, split: str) -> list[Row]:
-        """Rows of a split; raises `DataError` naming file and line."""
-        rows = [self._row(record, where) for where, record in self.table.load(split)]
-        if split == "train" and any(row.gold is None for row in rows):
-            raise DataError(f"{self.name}: a training row of {self.source} has no {self.layout.label}")
-        return [row for row in rows if row.gold not in self.layout.outside]
+    @property
+    def metric(self) -> str:
+        """Its scores, a key of `METRICS`."""
+        return self.layout.metric
 
     def head(self, width: int) -> nn.Module:
         """Dropout and a linear layer on one vector a sequence (B, D) -> a number (B,)."""
@@ -108,13 +89,15 @@ class Regression:
         low, width = self.layout.low, self.layout.high - self.layout.low
         return [low + width * float(output) for output in outputs]
 
-    def _row(self, record: Mapping[str, Any], where: str) -> Row:
+    def row(self, record: Mapping[str, Any], where: str) -> Row | None:
+        """The texts and their number; None if that means something else."""
         texts = tuple(str(record[column]) for column in self.layout.columns)
         if not all(text.strip() for text in texts):
             raise DataError(f"{where} has an empty text")
         gold = record.get(self.layout.label)
         kept_back = gold is None or (gold == -1 and self.layout.low >= 0)  # the Hub writes -1 where GLUE tells nothing
-        return Row(texts, None if kept_back else self._number(gold, where))
+        number = None if kept_back else self._number(gold, where)
+        return None if number in self.layout.outside else Row(texts, number)
 
     def _number(self, gold: Any, where: str) -> float:
         low, high = self.layout.low, self.layout.high

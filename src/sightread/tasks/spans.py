@@ -18,16 +18,14 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightread.config import check_choice
 from sightread.contracts import IGNORED, Row
 from sightread.data.encoded import Encoded, padding_id
-from sightread.data.tables import Layout, Rows, Table, read_json
+from sightread.data.tables import Layout, Rows, TableTask, read_json
 from sightread.errors import ConfigError, DataError
 
 STRIDE = 128
 LONGEST_QUESTION = 64
 LONGEST_ANSWER = 30
-_CANDIDATES = 20
 
 
 def _questions(path: Path) -> Rows:
@@ -44,12 +42,23 @@ def _questions(path: Path) -> Rows:
         raise DataError(f"{path} is not of SQuAD's format: {error!r}") from error
 
 
-def _layout(version: str) -> Layout:
+@dataclass(frozen=True, kw_only=True)
+class Paragraphs(Layout):
+    """The layout of a question-answering data set.
+
+    Attributes:
+        metric: Its scores, a key of `METRICS`.
+    """
+
+    metric: str
+
+
+def _squad(version: str, metric: str) -> Paragraphs:
     files = {split: (f"{split}-v{version}.json", f"{split}-v{version}*.json") for split in ("train", "dev")}
-    return Layout(columns=("question", "context"), label="answers", files=files, reader=_questions)
+    return Paragraphs(columns=("question", "context"), label="answers", files=files, reader=_questions, metric=metric)
 
 
-DATASETS = {"squad": _layout("1.1"), "squad2": _layout("2.0")}
+DATASETS = {"squad": _squad("1.1", "span"), "squad2": _squad("2.0", "span_or_none")}
 
 
 @dataclass(frozen=True)
@@ -115,30 +124,15 @@ def answer_tokens(spans: np.ndarray, answer: tuple[int, int] | None) -> np.ndarr
     return np.array([touched[0], touched[-1]] if whole else [0, 0], np.int64)
 
 
-class Spans:
-    """An extractive question-answering task; see `contracts.Task`.
+class Spans(TableTask[Paragraphs]):
+    """An extractive question-answering task; see `contracts.Task` and `TableTask`."""
 
-    Args:
-        dataset: "squad" (v1.1) or "squad2" (v2.0).
-        source: A folder of official files, a saved data set, or `hf:` and a name.
-        name: What to call it in tables, by default the key.
-    """
+    layouts, reads = DATASETS, "tokens"
 
-    reads = "tokens"
-
-    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None) -> None:
-        check_choice("data set", dataset, DATASETS)
-        self.source, self.name = source, name or dataset
-        self.metric = "span_or_none" if dataset == "squad2" else "span"
-        self.table = Table(DATASETS[dataset], source, self.name)
-
-    def splits(self) -> list[str]:
-        """The splits that are there."""
-        return self.table.splits()
-
-    def load(self, split: str) -> list[Row]:
-        """Questions with all accepted answers (none: []); raises `DataError` naming the question at fault."""
-        return [self._row(record, where) for where, record in self.table.load(split)]
+    @property
+    def metric(self) -> str:
+        """Its scores, a key of `METRICS`."""
+        return self.layout.metric
 
     def head(self, width: int) -> nn.Module:
         """A score for the first and the last token, (B, L, D) -> (B, L, 2)."""
@@ -174,7 +168,8 @@ class Spans:
             {"span": text, "no_answer": float(lead - score)} for lead, (score, text) in zip(none, best, strict=True)
         ]
 
-    def _row(self, record: Mapping[str, Any], where: str) -> Row:
+    def row(self, record: Mapping[str, Any], where: str) -> Row:
+        """The question, and all accepted answers (none: [])."""
         context, answers = record["context"], record["answers"]
         if isinstance(answers, dict):  # as the Hub has them
             answers = [dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)]

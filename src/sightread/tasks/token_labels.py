@@ -17,10 +17,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightread.config import check_choice
 from sightread.contracts import IGNORED, Row
 from sightread.data.encoded import Encoded, padding_id
-from sightread.data.tables import Layout, Rows, Table, read_records, text_lines
+from sightread.data.tables import Layout, Rows, TableTask, read_records, text_lines
 from sightread.errors import DataError
 
 
@@ -183,30 +182,14 @@ def first_tokens(words: Sequence[str], offsets: np.ndarray, parts: Sequence[int 
     return found
 
 
-class TokenLabels:
-    """A token-labelling task; see `contracts.Task`.
+class TokenLabels(TableTask[Labels]):
+    """A token-labelling task; see `contracts.Task` and `TableTask`."""
 
-    Args:
-        dataset: A key of `DATASETS`.
-        source: A folder of official files, a saved data set, or `hf:` and a name.
-        name: What to call it in tables, by default the key.
-    """
+    layouts, reads = DATASETS, "tokens"
 
-    reads = "tokens"
-
-    def __init__(self, dataset: str, source: Path | str, *, name: str | None = None) -> None:
-        check_choice("data set", dataset, DATASETS)
-        layout = DATASETS[dataset]
-        self.source, self.name, self.labels, self.metric = source, name or dataset, layout.labels, layout.metric
-        self.table = Table(layout, source, self.name)
-
-    def splits(self) -> list[str]:
-        """The splits that are there."""
-        return self.table.splits()
-
-    def load(self, split: str) -> list[Row]:
-        """Sentences, with the labels of the words in question; raises `DataError` naming file and line."""
-        return [self._row(record, where) for where, record in self.table.load(split)]
+    def __init__(self, dataset: str, source: Path | str, **options: Any) -> None:
+        super().__init__(dataset, source, **options)
+        self.labels, self.metric = self.layout.labels, self.layout.metric
 
     def head(self, width: int) -> nn.Module:
         """Dropout and a linear layer on every token (B, L, D) -> logits (B, L, C)."""
@@ -231,7 +214,8 @@ class TokenLabels:
             said[row] |= {word: self.labels[guess] for word, guess in zip(words.tolist(), guesses, strict=True)}
         return [[guesses[word] for word in row.inputs.asked] for guesses, row in zip(said, rows, strict=True)]
 
-    def _row(self, record: Mapping[str, Any], where: str) -> Row:
+    def row(self, record: Mapping[str, Any], where: str) -> Row:
+        """The sentence, and the labels of the words in question."""
         asked = tuple(i for i, label in enumerate(record["labels"]) if label is not None)
         gold = [record["labels"][i] for i in asked]
         wrong = [label for label in gold if label not in self.labels]
