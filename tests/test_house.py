@@ -18,6 +18,7 @@ LEVELS = (  # from the ground up; a module imports what lies strictly below it
     "errors squad",
     "artifacts checks config contracts metrics runtime templates",
     "statistics",
+    "scores",
     "data",
     "encoders",
     "modules",

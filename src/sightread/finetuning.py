@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
-from sightread.artifacts import Artifact, digest, write_atomic
+from sightread.artifacts import Artifact, digest
 from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
 from sightread.data.encoded import Part
@@ -29,13 +29,11 @@ from sightread.encoders.text import load_model, load_tokenizer, longest_input, w
 from sightread.errors import ConfigError
 from sightread.metrics import METRICS
 from sightread.runtime import default_device, keyed_rng, seed_everything
-from sightread.statistics import Summary, summarize
+from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
+from sightread.statistics import Summary
 from sightread.train import fit, training_arguments
 
-KIND = "scores"
 POOLINGS = ("first", "mean")
-DIVERGED = {1.0: "the training loss was not finite", 2.0: "the same answer everywhere"}
-"""What a run's score "diverged" means; 0 is a run that did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +205,7 @@ def finetune(
         data: The task's rows, if they have been read already.
 
     Returns:
-        Scores by "<split>_<score>"; "diverged" is 0, or a key of `DIVERGED`.
+        Scores by "<split>_<score>"; "diverged" is 0, or a key of `scores.DIVERGED`.
     """
     seed_everything(config.seed)
     objective = FinetuningObjective(encoder, task, config)
@@ -221,16 +219,13 @@ def finetune(
     if best:
         best.restore()
     scores = {"diverged": 0.0 if math.isfinite(log.mean_loss) else 1.0}
-    out.mkdir(parents=True, exist_ok=True)
     for split in data.scored:
         gold = [row.gold for row in data.rows[split]]
         predictions = answers(objective, data, split, args)
-        rows = [{"row": i, "prediction": p, "gold": g} for i, (p, g) in enumerate(zip(predictions, gold, strict=True))]
-        write_atomic(out / f"predictions-{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        scores |= {f"{split}_{name}": score for name, score in METRICS[task.metric].scores(predictions, gold).items()}
+        scores |= score_split(out, split, task.metric, predictions, gold)
         if split == data.scored[0] and not scores["diverged"] and _is_constant(predictions) and not _is_constant(gold):
             scores["diverged"] = 2.0
-    write_atomic(out / "scores.json", json.dumps(scores, indent=1))
+    write_scores(out, scores)
     return scores
 
 
@@ -342,21 +337,13 @@ def finetune_seeds(
     inputs = {"encoder": weights_digest(start), "task": task.name, "rows": rows}
     settings = {**vars(replace(config, seed=-1)), "seeds": list(seeds)}
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
-    runs, seconds = list[dict[str, float]](), 0.0
-    for seed in seeds:
-        folder = artifact.path / f"seed-{seed}"
-        if not (folder / "scores.json").is_file():
+    folders, seconds = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, 0.0
+    for seed, folder in folders.items():
+        if not (folder / SCORES).is_file():
             began = time.monotonic()
             own = replace(config, seed=seed)
             finetune(copy.deepcopy(start), tokenizer, task, config=own, out=folder, data=data)
             seconds += time.monotonic() - began
-        runs.append(json.loads((folder / "scores.json").read_text()))
-    summaries = {score: summarize([run[score] for run in runs]) for score in runs[0]}
     if not artifact.finished:
-        artifact.finish({
-            "task": task.name, "metric": task.metric, "main_score": METRICS[task.metric].main, "encoder": str(name),
-            "seeds": list(seeds), "seconds": seconds,
-            "diverged": {s: DIVERGED[run["diverged"]] for s, run in zip(seeds, runs, strict=True) if run["diverged"]},
-            "summary": {score: vars(summary) for score, summary in summaries.items()},
-        })  # fmt: skip
-    return summaries
+        artifact.finish(report_of(task.name, task.metric, str(name), folders) | {"seconds": seconds})
+    return summaries_of(folders)

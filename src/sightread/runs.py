@@ -16,8 +16,7 @@ from typing import Any
 from sightread.artifacts import MANIFEST, RUN, Artifact
 from sightread.errors import ArtifactError, DataError
 from sightread.metrics import METRICS, Metric, labelled
-
-KIND = "scores"
+from sightread.scores import KIND
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ what a batch holds beside `labels` is handed to it.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -28,24 +27,20 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from sightread.artifacts import CHECKPOINTS, Artifact, digest, write_atomic
+from sightread.artifacts import CHECKPOINTS, Artifact, digest
 from sightread.contracts import IGNORED, Batch, Losses, Objective, Row
 from sightread.data.blocks import pad
 from sightread.data.parallel import ParallelText
 from sightread.data.skipped import Skipped
 from sightread.encoders.seq2seq import build_transformer, learn_vocabulary, padded, token_ids, translate
 from sightread.errors import ConfigError
-from sightread.finetuning import DIVERGED, KIND
 from sightread.metrics import METRICS, translation_signatures
 from sightread.runtime import seed_everything
-from sightread.statistics import Summary, summarize
+from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
+from sightread.statistics import Summary
 from sightread.train import fit, training_arguments
 
 METRIC = "translation"
-SCORES = "scores.json"
-NO_TRANSLATION = 3.0
-REASONS = {**DIVERGED, NO_TRANSLATION: "a BLEU below 1"}
-"""What a run's score "diverged" means; 0 is a run that did not."""
 _TRAINING = {
     "lr_scheduler_type": "inverse_sqrt", "adam_beta2": 0.98, "adam_epsilon": 1e-9,
     "train_sampling_strategy": "group_by_length", "save_strategy": "steps", "save_steps": 0.05,
@@ -230,9 +225,10 @@ def train(
                 _score(model, tokenizer, rows, folder, loss)
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         examples.skipped.merge(data.skipped)
-        report = {"skipped": examples.skipped.report(), "seconds": time.monotonic() - began}
-        artifact.finish(_report(config, data, folders) | report)
-    return _summaries(_scores(folders))
+        report = report_of(data.name, METRIC, f"transformer-{config.layers}x{config.width}", folders)
+        report |= {"signatures": translation_signatures(), "skipped": examples.skipped.report()}
+        artifact.finish(report | {"seconds": time.monotonic() - began})
+    return summaries_of(folders)
 
 
 def _train_one(
@@ -254,32 +250,10 @@ def _train_one(
 
 def _score(model: Any, tokenizer: Any, rows: Mapping[str, Sequence[Row]], folder: Path, loss: float) -> None:
     """Write the predictions and scores of one run."""
-    metric, scores = METRICS[METRIC], {"diverged": 0.0 if math.isfinite(loss) else 1.0}
+    scores = {"diverged": 0.0 if math.isfinite(loss) else 1.0}
     for split, pairs in rows.items():
         sources, gold = zip(*pairs, strict=True)
-        texts = translate(model, tokenizer, sources)
-        lines = [{"row": i, "prediction": p, "gold": g} for i, (p, g) in enumerate(zip(texts, gold, strict=True))]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_atomic(folder / f"predictions-{split}.jsonl", text)
-        scores |= {f"{split}_{name}": score for name, score in metric.scores(texts, gold).items()}
-    if not scores["diverged"] and scores[f"{next(iter(rows))}_{metric.main}"] < 1:
-        scores["diverged"] = NO_TRANSLATION
-    write_atomic(folder / SCORES, json.dumps(scores, indent=1))
-
-
-def _scores(folders: Mapping[int, Path]) -> list[dict[str, float]]:
-    return [json.loads((folder / SCORES).read_text()) for folder in folders.values()]
-
-
-def _summaries(runs: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
-    return {name: summarize([run[name] for run in runs]) for name in runs[0]}
-
-
-def _report(config: TranslationConfig, data: ParallelText, folders: Mapping[int, Path]) -> dict[str, Any]:
-    runs = _scores(folders)
-    diverged = {seed: REASONS[run["diverged"]] for seed, run in zip(folders, runs, strict=True) if run["diverged"]}
-    return {
-        "task": data.name, "metric": METRIC, "main_score": METRICS[METRIC].main, "signatures": translation_signatures(),
-        "encoder": f"transformer-{config.layers}x{config.width}", "seeds": list(folders), "diverged": diverged,
-        "summary": {name: vars(summary) for name, summary in _summaries(runs).items()},
-    }  # fmt: skip
+        scores |= score_split(folder, split, METRIC, translate(model, tokenizer, sources), gold)
+    if not scores["diverged"] and scores[f"{next(iter(rows))}_{METRICS[METRIC].main}"] < 1:
+        scores["diverged"] = 3.0
+    write_scores(folder, scores)
