@@ -80,8 +80,13 @@ def check_settings(verb, parameters):
     from sightread.finetuning import FinetuningConfig
     from sightread.methods.matching import MatchingConfig
     from sightread.methods.voken import VokenConfig
+    from sightread.probes.results import ProbeConfig
+    from sightread.tasks.translation import TranslationConfig
 
-    configs = {"world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "finetune": FinetuningConfig}
+    configs = {
+        "world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "finetune": FinetuningConfig,
+        "translate": TranslationConfig, "probe": ProbeConfig,
+    }  # fmt: skip
     if parameters.get("settings"):
         override(configs[verb](), parameters["settings"])
 
