@@ -1,8 +1,8 @@
 """How each paper fine-tunes, by name: `sightread finetune --preset vokenization …`
 
-Learning rate, batch size, epochs and length are those a paper or its code states; what it leaves open is BERT's own
-(Devlin et al. 2019, appendix A.3). Where a paper reports a single run, five are made here, since at a learning rate of
-1e-4 some runs diverge.
+Vokenization's settings are those of the script in its code. Of the other papers only what the table says is taken, and
+the rest is BERT's own (Devlin et al. 2019, appendix A.3). Where a paper reports a single run, five are made here, since
+at a learning rate of 1e-4 some runs diverge.
 """
 
 from __future__ import annotations

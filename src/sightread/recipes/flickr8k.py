@@ -3,9 +3,9 @@
     python -m sightread.recipes.flickr8k --data ../shared --text-encoder MINILM --out runs/flickr8k
 
 Matching on the train split, retrieval on the test split beside chance and a bag of words, a bank, at least a million
-tokens of Wikipedia vokenized, an encoder pre-trained with vokens and its control for equal steps, both fine-tuned on
-RTE, SICK and a part of SST-2. Every stage is a folder below `--out`; run again, it goes on where it stopped.
-`docs/results.md` has the results, whatever they are.
+tokens of Wikipedia vokenized, an encoder pre-trained with vokens and its control for equal steps. Both, and the encoder
+they started from, are fine-tuned on 500 rows each of RTE, SICK and SST-2. Every stage is a folder below `--out`; run
+again, it goes on where it stopped. `docs/results.md` has the results, whatever they are.
 """
 
 from __future__ import annotations
