@@ -303,8 +303,12 @@ def test_errors_get_better_by_getting_smaller(better, run, monkeypatch):
 def test_patience_needs_a_dev_split(task, encoder_folder, tmp_path):
     config = FinetuningConfig(training=SHORT, patience=1)
     encoder, tokenizer = AutoModel.from_pretrained(encoder_folder), load_tokenizer(encoder_folder)
-    with pytest.raises(ConfigError, match="patience=1 needs a dev split"):
+    with pytest.raises(ConfigError, match="patience=1 needs a labelled dev split, which colors lacks here"):
         finetune(encoder, tokenizer, task, config=config, out=tmp_path, splits=["test"])
+    data = TaskData(task, tokenizer, 32)
+    data.rows["dev"] = [row._replace(gold=None) for row in data.rows["dev"]]
+    with pytest.raises(ConfigError, match="patience=1 needs a labelled dev split"):
+        finetune(encoder, tokenizer, task, config=config, out=tmp_path, data=data)
 
 
 def test_other_data_sets_are_scored_too(task, encoder_folder, tmp_path):

@@ -265,10 +265,8 @@ def _is_constant(answers: Sequence[Any]) -> bool:
     """Whether all answers, or all labels within them, are one and the same."""
     if any(isinstance(answer, float) for answer in answers):
         return float(np.ptp([answer for answer in answers if answer is not None])) < 1e-6
-    return (
-        len({json.dumps(label) for answer in answers for label in (answer if isinstance(answer, list) else [answer])})
-        < 2
-    )
+    labels = (label for answer in answers for label in (answer if isinstance(answer, list) else [answer]))
+    return len({json.dumps(label) for label in labels}) < 2
 
 
 class _BestOnDev(TrainerCallback):
@@ -277,8 +275,8 @@ class _BestOnDev(TrainerCallback):
     def __init__(
         self, objective: FinetuningObjective, data: TaskData, args: TrainingArguments, patience: int, num_examples: int
     ) -> None:
-        if "dev" not in data.scored:
-            raise ConfigError(f"patience={patience} needs a dev split, which {objective.task.name} does not have here")
+        if "dev" not in data.scored or all(row.gold is None for row in data.rows["dev"]):
+            raise ConfigError(f"patience={patience} needs a labelled dev split, which {objective.task.name} lacks here")
         self.objective, self.data, self.args, self.patience = objective, data, args, patience
         per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.steps_per_epoch = max(round(num_examples / per_step), 1)
