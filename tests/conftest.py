@@ -23,8 +23,9 @@ settings.register_profile(
 settings.load_profile("suite")
 
 LAYERS = (-2, -1)  # hidden layers that the fixtures' vokenizer reads
-_PRELOADED = ["sightread.methods.matching", "sightread.methods.voken", "sightread.vokenization.job", "accelerate",
-              "transformers.models.bert.modeling_bert", "transformers.models.resnet.modeling_resnet"]  # fmt: skip
+_PRELOADED = ["sightread.methods.matching", "sightread.methods.voken", "sightread.vokenization.job",
+              "sightread.finetuning", "accelerate", "transformers.models.bert.modeling_bert",
+              "transformers.models.resnet.modeling_resnet"]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

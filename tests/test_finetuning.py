@@ -2,13 +2,16 @@
 
 import json
 import math
+import multiprocessing
+import os
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel
 
-from sightread import finetuning
+from sightread import finetuning, runtime
 from sightread.artifacts import MANIFEST, RUN, Artifact
 from sightread.data.encoded import Part
 from sightread.encoders.text import load_tokenizer
@@ -177,6 +180,47 @@ def test_resuming_leaves_finished_seeds_alone(interrupted, tmp_path, monkeypatch
     assert tuned == [2]  # nothing was left to do
     whole = interrupted(out=tmp_path / "whole")
     assert resumed == whole  # as if never interrupted
+
+
+@pytest.mark.usefixtures("kill_when")  # its server of processes that have imported torch
+def test_seeds_side_by_side(task, encoder_folder, tmp_path, monkeypatch):
+    """All is as on one thread, one after the other; a seed that fails leaves the others done, and can be made up."""
+    monkeypatch.setattr(runtime, "get_context", lambda _: multiprocessing.get_context("forkserver"))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    out, config = tmp_path / "out", FinetuningConfig(training=SHORT)
+    tune = partial(finetune_seeds, encoder_folder, task, seeds=(0, 1, 2), config=config, out=out)
+    one_by_one, contents = tune(), {path: path.read_bytes() for path in out.glob("seed-*/*")}
+    (out / MANIFEST).rename(out / RUN)
+    for path in contents:
+        path.unlink()
+    obstacle = out / "seed-1" / "predictions-dev.jsonl"
+    obstacle.mkdir()
+    with pytest.raises(ArtifactError, match=r"a worker failed, IsADirectoryError: .*; 2 of 3 seeds .* --resume"):
+        tune(workers=2, resume=True)
+    obstacle.rmdir()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("seed-[02]/*")}
+    assert tune(resume=True) == one_by_one
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert {path: path.read_bytes() for path in contents} == contents
+
+
+@pytest.mark.parametrize(("workers", "device"), [(0, "cpu"), (-2, "cpu"), (2, "cuda")])
+def test_workers_that_cannot_be(workers, device, task, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning, "default_device", lambda: device)
+    with pytest.raises(ConfigError, match=f"workers={workers} on {device}: expected 1, or more of them on a CPU"):
+        finetune_seeds("nowhere", task, seeds=[0], config=FinetuningConfig(), out=tmp_path, workers=workers)
+
+
+def test_texts_that_are_cut_are_counted(task, encoder_folder, tmp_path):
+    """By words, of which each is a token: a sentence of the three kinds is cut at seven, with two special tokens."""
+    config = FinetuningConfig(training=SHORT, max_length=7, freeze_encoder=True)
+    finetune_seeds(encoder_folder, task, seeds=[0], config=config, out=tmp_path / "out", also={"more": task})
+    expected = {split: sum(len(row.inputs[0].split()) > 5 for row in task.load(split)) for split in task.splits()}
+    assert Artifact.open(tmp_path / "out", "scores").report["cut"] == expected | {"more": expected["dev"]}
+    tokenizer, rows = load_tokenizer(encoder_folder), task.load("train")
+    assert min(expected.values()) > 0
+    assert task.encode(rows, tokenizer, 7).lengths[::2][:3] == [4, 7, 7]
+    assert TaskData(task, tokenizer, 64).cut == {}
 
 
 def test_summaries_are_those_of_the_seeds(interrupted, tmp_path):

@@ -122,7 +122,8 @@ class Task(Protocol):
         ...
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Any:
-        """Rows as `Examples` with `lengths`; a batch holds `labels` beside what the encoder takes."""
+        """Rows as `Examples` with `lengths`, and how many texts were `cut`; a batch holds `labels` beside what the
+        encoder takes."""
         ...
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -26,12 +26,12 @@ from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
 from sightread.data.encoded import Part
 from sightread.encoders.text import load_model, load_tokenizer, longest_input, weights_digest
-from sightread.errors import ConfigError
+from sightread.errors import ArtifactError, ConfigError
 from sightread.metrics import METRICS
-from sightread.runtime import default_device, keyed_rng, seed_everything
+from sightread.runtime import default_device, keyed_rng, seed_everything, worker_pool
 from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
 from sightread.statistics import Summary
-from sightread.train import fit, training_arguments
+from sightread.train import fit, quiet_progress, training_arguments
 
 POOLINGS = ("first", "mean")
 
@@ -152,6 +152,7 @@ class TaskData:
         rows: Rows of each split.
         examples: Their tokens.
         scored: The splits that are scored.
+        cut: How many texts of a split were longer than `max_length`, where any were.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class TaskData:
             if (ours := getattr(task, "labels", ())) != (theirs := getattr(other, "labels", ())):
                 raise ConfigError(f"{name} has labels {', '.join(theirs)}; {task.name} has {', '.join(ours)}")
         self.examples = {split: task.encode(rows, tokenizer, max_length) for split, rows in self.rows.items()}
+        self.cut = {split: examples.cut for split, examples in self.examples.items() if examples.cut}
         self.scored = [*own, *also]
 
     def pool(self, objective: FinetuningObjective, batch_size: int) -> None:
@@ -309,6 +311,7 @@ def finetune_seeds(
     config: FinetuningConfig,
     out: Path | str,
     also: Mapping[str, Task] | None = None,
+    workers: int = 1,
     overwrite: bool = False,
     resume: bool = False,
 ) -> dict[str, Summary]:
@@ -321,27 +324,65 @@ def finetune_seeds(
         config: Settings; its own seed is replaced.
         out: Folder: `seed-<n>/` with scores and predictions of each run, and a manifest with the summary.
         also: Other data sets to score the same models on, by name.
+        workers: Processes that share the seeds and the cores; on a CPU only.
         overwrite: Replace what is in `out`.
         resume: Leave seeds that are done as they are.
 
     Returns:
         A summary over seeds for each score; runs that diverged are among them.
+
+    Raises:
+        ConfigError: If there is no seed, or a number of workers that cannot be.
+        ArtifactError: If `out` cannot be begun or resumed, or a worker failed; seeds that are done stay there.
     """
     if not seeds:
         raise ConfigError("no seeds were given; at least one is needed, and five for a claim")
-    tokenizer, start = load_tokenizer(name), load_model(name, "AutoModel")
-    data = TaskData(task, tokenizer, min(config.max_length, longest_input(start, tokenizer)), also=also)
+    if workers < 1 or (workers > 1 and default_device() != "cpu"):
+        raise ConfigError(f"workers={workers} on {default_device()}: expected 1, or more of them on a CPU")
+    start, tokenizer, data = _read(name, task, config, also)
     rows = digest(*(f"{split} {list(rows)!r}" for split, rows in data.rows.items()))
     inputs = {"encoder": weights_digest(start), "task": task.name, "rows": rows}
     settings = {**vars(replace(config, seed=-1)), "seeds": list(seeds)}
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
-    folders, seconds = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, 0.0
-    for seed, folder in folders.items():
-        if not (folder / SCORES).is_file():
-            began = time.monotonic()
-            own = replace(config, seed=seed)
-            finetune(copy.deepcopy(start), tokenizer, task, config=own, out=folder, data=data)
-            seconds += time.monotonic() - began
+    folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
+    left = {folder: replace(config, seed=seed) for seed, folder in folders.items() if not (folder / SCORES).is_file()}
+    if workers == 1:
+        _tune(start, tokenizer, data, left)
+    elif left:
+        _tune_apart(workers, left, name, task, config, also)
     if not artifact.finished:
-        artifact.finish(report_of(task.name, task.metric, str(name), folders) | {"seconds": seconds})
+        report = report_of(task.name, task.metric, str(name), folders)
+        artifact.finish(report | {"cut": data.cut, "seconds": time.monotonic() - began})
     return summaries_of(folders)
+
+
+def _read(
+    name: str | Path, task: Task, config: FinetuningConfig, also: Mapping[str, Task] | None
+) -> tuple[Any, Any, TaskData]:
+    tokenizer, start = load_tokenizer(name), load_model(name, "AutoModel")
+    max_length = min(config.max_length, longest_input(start, tokenizer))
+    return start, tokenizer, TaskData(task, tokenizer, max_length, also=also)
+
+
+def _tune(start: Any, tokenizer: Any, data: TaskData, runs: Mapping[Path, FinetuningConfig]) -> None:
+    for folder, config in runs.items():
+        finetune(copy.deepcopy(start), tokenizer, data.task, config=config, out=folder, data=data)
+
+
+def _tune_apart(workers: int, runs: Mapping[Path, FinetuningConfig], *what: Any) -> None:
+    """Share runs among processes, each of which reads by itself what it needs."""
+    with worker_pool(workers) as pool:
+        shares = [dict(list(runs.items())[first::workers]) for first in range(min(workers, len(runs)))]
+        jobs = [pool.submit(_read_and_tune, share, *what) for share in shares]
+    for job in jobs:
+        if error := job.exception():
+            done = sum((folder / SCORES).is_file() for folder in runs)
+            raise ArtifactError(
+                f"a worker failed, {type(error).__name__}: {error}; {done} of {len(runs)} seeds are done and kept: "
+                "mend the cause, or take fewer workers if memory was short, and go on with --resume"
+            ) from error
+
+
+def _read_and_tune(runs: Mapping[Path, FinetuningConfig], *what: Any) -> None:
+    quiet_progress()
+    _tune(*_read(*what), runs)

@@ -2,9 +2,17 @@
 
 import os
 import random
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 def data_root() -> Path | None:
@@ -18,6 +26,16 @@ def default_device() -> str:
     import torch
 
     return os.environ.get("SIGHTREAD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bf16() -> bool:
+    """Whether the hardware multiplies in bfloat16, rather than by way of single precision."""
+    import torch
+
+    if default_device().startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 def keyed_rng(*key: int) -> np.random.Generator:
@@ -43,6 +61,53 @@ def use_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes that share the cores, each with its part of the threads."""
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_threads, initargs=(threads,))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch, so that sums are taken in one order whatever the machine has."""
+    import torch
+
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
+
+
+class Clock:
+    """Adds up how long each stage of a work took.
+
+    Attributes:
+        seconds: By stage.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what runs within."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """The items; what it takes to make each is timed."""
+        iterator, end = iter(items), object()
+        while True:
+            with self(stage):
+                item: Any = next(iterator, end)
+            if item is end:
+                return
+            yield item
 
 
 def machine() -> dict[str, str]:

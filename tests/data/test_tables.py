@@ -74,7 +74,7 @@ def test_a_record_of_several_lines_is_named_by_its_first(tmp_path):
         ("x.jsonl", "[1]\n", r"x\.jsonl:1: expected a JSON object"),
         ("x.json", '[\n{"a" 1}]', r"x\.json:2 is no JSON"),
         ("x.json", '{"a": 1}', "expected a list of objects"),
-        ("x.tsv", b"a\tb\n\xff\t1\n", r"not UTF-8.*x\.tsv:2"),
+        ("x.tsv", b"a\tb\n\xff\t1\n", r"1 lines of .* not UTF-8.*x\.tsv:2.*; save it as UTF-8$"),
     ],
 )
 def test_faults_are_named_by_line(name, text, message, tmp_path):

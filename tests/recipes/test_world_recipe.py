@@ -58,7 +58,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "DemoConfig", lambda seeds: replace(TINY, seeds=seeds))
         patch.setattr(recipe, "COLUMNS", [column for column in COLUMNS if column.name in {"color", "agreement"}])
-        patch.setattr(recipe, "ProcessPoolExecutor", Here)
+        patch.setattr(recipe, "worker_pool", Here)
         yield patch
 
 

@@ -184,16 +184,6 @@ def test_class_names_of_the_hub_may_differ_in_order(tmp_path):
     assert labels == ["not_entailment", "entailment", "entailment"]
 
 
-def test_sst2_of_the_hub_names_its_classes(tmp_path):
-    """The Hub's SST-2 has `ClassLabel(names=["negative", "positive"])` where the official files have 0 and 1."""
-    label = datasets.ClassLabel(names=["negative", "positive"])
-    features = datasets.Features(sentence=datasets.Value("string"), label=label)
-    rows = {"sentence": ["dull", "charming", "fine"], "label": [0, 1, 1]}
-    datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)}).save_to_disk(tmp_path)
-    task = Classification("sst2", tmp_path)
-    assert [task.labels.index(row.gold) for row in task.load("train")] == [0, 1, 1]
-
-
 def test_a_missing_split_of_a_data_set_is_the_users_to_know(tmp_path):
     glue({"train": [0, 1]}).save_to_disk(tmp_path)
     task = Classification("rte", tmp_path)

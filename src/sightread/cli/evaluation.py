@@ -41,6 +41,7 @@ def finetune(
     carve: Annotated[
         str | None, typer.Option(help="Cut this split into train, dev and test, where there is no training split.")
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the seeds and the cores; on a CPU only.")] = 1,
     settings: Settings = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
@@ -62,9 +63,13 @@ def finetune(
     work = load_task(task, data, carve=carve or "")
     others = {name: load_task(name, folder) for name, folder in (named(pair, "--also") for pair in also or [])}
     summaries = finetune_seeds(
-        encoder, work, seeds=runs, config=config, out=out, also=others, overwrite=overwrite, resume=resume
-    )
-    _say_scores(summaries, report_of(out))
+        encoder, work, seeds=runs, config=config, out=out, also=others, workers=workers, overwrite=overwrite,
+        resume=resume,
+    )  # fmt: skip
+    report = report_of(out)
+    if cut := ", ".join(f"{count} of {split}" for split, count in report.get("cut", {}).items()):
+        typer.echo(f"texts longer than max_length and cut: {cut}", err=True)
+    _say_scores(summaries, report)
     typer.echo(f"scores and predictions in {out}")
 
 

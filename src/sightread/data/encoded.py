@@ -25,6 +25,7 @@ class Encoded:
         pad_id: Id of the padding token.
         row_of: Row of the data set that each example belongs to; by default its own.
         ways: W, sequences in an example: the endings of a multiple choice.
+        cut: How many sequences were too long, and lost their ends.
 
     Attributes:
         lengths: Tokens of the longest sequence of each example.
@@ -38,9 +39,10 @@ class Encoded:
         *,
         row_of: Sequence[int] | None = None,
         ways: int = 1,
+        cut: int = 0,
     ) -> None:
         self.input_ids, self.types = encoding["input_ids"], encoding["token_type_ids"]
-        self.labels, self.pad_id, self.ways = labels, pad_id, ways
+        self.labels, self.pad_id, self.ways, self.cut = labels, pad_id, ways, cut
         self.row_of = range(len(labels)) if row_of is None else row_of
         self.lengths = [max(len(self.input_ids[i]) for i in self._sequences(row)) for row in range(len(labels))]
 
@@ -90,10 +92,14 @@ class Part:
         return self.examples.example(self.chosen[index], rng)
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) -> Mapping[str, Any]:
-    """Tokenize single texts or pairs, cut at `max_length` tokens."""
+def encode_texts(
+    tokenizer: Any, texts: Sequence[tuple[str, ...]], labels: Sequence[Any], max_length: int, *, ways: int = 1
+) -> Encoded:
+    """Tokenize single texts or pairs, cut at `max_length` tokens; `ways` of them are an example."""
     columns = [list(column) for column in zip(*texts, strict=True)]
-    return tokenizer(*columns, truncation=True, max_length=max_length, return_token_type_ids=True)
+    encoding = tokenizer(*columns, truncation=True, max_length=max_length, return_token_type_ids=True)
+    cut = sum(bool(sequence.overflowing) for sequence in encoding.encodings)
+    return Encoded(encoding, labels, padding_id(tokenizer), ways=ways, cut=cut)
 
 
 def padding_id(tokenizer: Any) -> int:

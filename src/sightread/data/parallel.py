@@ -112,7 +112,7 @@ class ParallelText:
             raise DataError(f"{self.name}: {self.source} holds no pairs for {split}")
         if split != "train":
             return pairs
-        skipped.check(len(sides[0]), self.max_skipped, f"training pairs of {self.source}")
+        skipped.check(len(sides[0]), self.max_skipped, f"training pairs of {self.source}", "mend them")
         self.skipped = skipped
         return pairs[: self.max_train]
 

@@ -43,12 +43,12 @@ class Skipped:
             self._counts[reason] += other._counts[reason]
             self.reasons[reason] = (self.reasons[reason] + places)[:LISTED]
 
-    def check(self, total: int, max_share: float, what: str) -> None:
-        """Raise `DataError` if more than `max_share` of `total` items were skipped, or if nothing is left."""
+    def check(self, total: int, max_share: float, what: str, remedy: str = "mend them or raise --max-skipped") -> None:
+        """Raise `DataError`, with the remedy, if more than `max_share` of `total` items were skipped."""
         if self.count and self.count > max_share * total:
             raise DataError(
                 f"{self.count} of {total} {what} are bad, more than the allowed share of {max_share:g}: "
-                f"{self.summary()}; mend them or raise --max-skipped"
+                f"{self.summary()}; {remedy}"
             )
 
     def summary(self) -> str:

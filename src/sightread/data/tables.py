@@ -20,7 +20,7 @@ from sightread.config import check_choice
 from sightread.contracts import Row
 from sightread.data.skipped import Skipped
 from sightread.data.sources import decoded_lines, is_dataset, load_dataset
-from sightread.errors import DataError
+from sightread.errors import ConfigError, DataError
 
 LayoutT = TypeVar("LayoutT", bound="Layout")
 Rows = list[tuple[str, Mapping[str, Any]]]
@@ -42,7 +42,7 @@ class Layout:
         reader: Reads a file of a format of its own.
         many: Whether a split is all the files that match, and not the first of them.
         carve: Split that is cut into train, dev and test, for data sets that come in one piece.
-        hub_splits: Names of the splits on the Hub.
+        hub_splits: Names of the splits on the Hub; none for what is read from its official files only.
         hub_columns: Names of columns on the Hub, where they differ from those of the files.
     """
 
@@ -72,6 +72,8 @@ class Table:
     """
 
     def __init__(self, layout: Layout, source: Path | str, name: str) -> None:
+        if not layout.hub_splits and is_dataset(source):
+            raise ConfigError(f"{name} is read from its official files only; {source} is no folder of them")
         self.layout, self.source, self.name = layout, source, name
 
     def splits(self) -> list[str]:
@@ -121,12 +123,13 @@ class Table:
         ]
 
     def hub_class_names(self) -> Sequence[str] | None:
-        """Names of the classes, of a data set whose labels are numbers; None of any other."""
+        """Names of the classes, of a data set whose labels are numbers or lists of them; None of any other."""
         if not is_dataset(self.source):
             return None
         label = self.layout.hub_columns.get(self.layout.label, self.layout.label)
-        features = load_dataset(self.source, self.layout.hub_splits[self.splits()[0]], [label]).features
-        return getattr(features[label], "names", None)
+        split = self.layout.carve or next(iter(self.splits()), "train")
+        feature = load_dataset(self.source, self.layout.hub_splits[split], [label]).features[label]
+        return getattr(getattr(feature, "feature", feature), "names", None)
 
     def _on_hub(self, split: str) -> bool:
         try:
@@ -203,7 +206,8 @@ def text_lines(path: Path) -> list[tuple[str, str]]:
     """Every line with its place, "file:line"; raises `DataError` if one is not UTF-8."""
     skipped = Skipped()
     lines = [(f"{path}:{number}", line) for number, line in decoded_lines(path, skipped)]
-    skipped.check(len(lines), 0, f"lines of {path}")
+    if skipped.count:
+        raise DataError(f"{skipped.count} lines of {path} cannot be read: {skipped.summary()}; save it as UTF-8")
     return lines
 
 

@@ -20,11 +20,9 @@ docs/results.md tells how, and the one exception.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,8 @@ from sightread.methods.image_words import ImageWordsConfig
 from sightread.methods.matching import MatchingConfig
 from sightread.methods.voken import VokenConfig
 from sightread.pretraining import PretrainingConfig
+from sightread.runtime import worker_pool
+from sightread.train import quiet_progress
 
 ARMS = ("text-only", "random vokens", "voken classification", "voken regression", "oracle")
 COLUMNS = (
@@ -134,9 +134,7 @@ def demo(config: DemoConfig, out: Path, *, workers: int = 2, say: Callable[[str]
 
 def _run_steps(config: DemoConfig, out: Path, workers: int) -> Iterator[tuple[str, float, dict[Any, Any]]]:
     """Prepare every seed, and train its arms as soon as it is prepared; yields (step, seconds, scores)."""
-    threads = max((os.cpu_count() or 1) // workers, 1)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(threads,)) as pool:
+    with worker_pool(workers) as pool:
         waiting: dict[Future[Any], tuple[str, int, str]] = {
             pool.submit(prepare, config, seed, out / f"seed-{seed}"): ("prepare", seed, "") for seed in config.seeds
         }
@@ -153,14 +151,6 @@ def _run_steps(config: DemoConfig, out: Path, workers: int) -> Iterator[tuple[st
                 yield f"seed {seed}: {arm}", seconds, {(arm, seed): scores}
 
 
-def _begin_worker(threads: int) -> None:
-    from sightread.runtime import use_threads
-    from sightread.train import quiet_progress
-
-    use_threads(threads)
-    quiet_progress()
-
-
 def prepare(config: DemoConfig, seed: int, folder: Path) -> tuple[float, None]:
     """A world, a text-only encoder, an image encoder, a vokenizer between them, and the voken corpora of a seed."""
     from sightread.bank import build_bank
@@ -172,6 +162,7 @@ def prepare(config: DemoConfig, seed: int, folder: Path) -> tuple[float, None]:
     from sightread.methods import image_words, matching, mlm
     from sightread.vokenization.job import random_vokens, tokenize, vokenize
 
+    quiet_progress()
     started = time.monotonic()
     if (folder / "random_vokens" / "manifest.json").is_file():
         return 0.0, None
@@ -204,6 +195,7 @@ def train_and_score(config: DemoConfig, seed: int, arm: str, folder: Path) -> tu
     from sightread.data.voken_corpus import VokenCorpus
     from sightread.methods import voken
 
+    quiet_progress()
     started = time.monotonic()
     results = folder / f"{arm}.json"
     if results.is_file():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightread.contracts import Row
-from sightread.data.encoded import Encoded, encode_texts, padding_id
+from sightread.data.encoded import Encoded, encode_texts
 from sightread.data.tables import Layout, TableTask
 from sightread.errors import DataError
 
@@ -54,9 +54,8 @@ class Choice(TableTask[Endings]):
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
         """Rows as examples of W sequences each."""
         pairs = [(row.inputs[0], ending) for row in rows for ending in row.inputs[1]]
-        encoding = encode_texts(tokenizer, pairs, max_length)
         labels = [row.gold or 0 for row in rows]
-        return Encoded(encoding, labels, padding_id(tokenizer), ways=len(self.layout.endings))
+        return encode_texts(tokenizer, pairs, labels, max_length, ways=len(self.layout.endings))
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of scores (B, W) and the number of the right ending int64 (B,)."""

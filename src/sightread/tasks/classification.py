@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightread.contracts import Row
-from sightread.data.encoded import Encoded, encode_texts, padding_id
+from sightread.data.encoded import Encoded, encode_texts
 from sightread.data.pdtb import FILES as PDTB_FILES
 from sightread.data.pdtb import SENSES, read_pdtb
 from sightread.data.tables import Layout, TableTask
@@ -80,9 +80,10 @@ DATASETS = {
         labels=("CONTRADICTION", "ENTAILMENT", "NEUTRAL"),
         files={"train": ("SICK_train.txt",), "dev": ("SICK_trial.txt",),
                "test": ("SICK_test_annotated.txt", "SICK_test.txt")},
+        hub_columns={"entailment_judgment": "label"},
     ),
     "pdtb": Classes(columns=("arg1", "arg2"), label="sense", labels=SENSES, files=PDTB_FILES,
-                    reader=read_pdtb, many=True),
+                    reader=read_pdtb, many=True, hub_splits={}),
     "advglue-sst2": _advglue("sst2", ("sentence",), _BINARY, _BINARY),
     "advglue-qqp": _advglue("qqp", _QUESTIONS, _BINARY, _BINARY),
     "advglue-qnli": _advglue("qnli", ("question", "sentence"), _ENTAILED, _ENTAILED),
@@ -112,8 +113,7 @@ class Classification(TableTask[Classes]):
         """Rows as examples."""
         number = {label: i for i, label in enumerate(self.labels)}
         labels = [number.get(row.gold, 0) for row in rows]
-        encoding = encode_texts(tokenizer, [row.inputs for row in rows], max_length)
-        return Encoded(encoding, labels, padding_id(tokenizer))
+        return encode_texts(tokenizer, [row.inputs for row in rows], labels, max_length)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of logits (B, C) and class numbers int64 (B,)."""

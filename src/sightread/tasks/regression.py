@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightread.contracts import Row
-from sightread.data.encoded import Encoded, encode_texts, padding_id
+from sightread.data.encoded import Encoded, encode_texts
 from sightread.data.tables import Layout, TableTask
 from sightread.errors import DataError
 
@@ -36,7 +36,7 @@ class Scale(Layout):
 def _joci(subset: str, **settings: Any) -> Scale:
     files = {split: (f"{subset}.{split}.csv",) for split in ("train", "dev", "test")}
     return Scale(columns=("CONTEXT", "HYPOTHESIS"), label="LABEL", low=1, high=5, outside=(0,),  # 0: no sense
-                 metric="rank_correlation", **{"files": files, **settings})  # fmt: skip
+                 metric="rank_correlation", hub_splits={}, **{"files": files, **settings})  # fmt: skip
 
 
 DATASETS = {
@@ -53,9 +53,9 @@ DATASETS = {
     "joci-a": _joci("A"),
     "joci-b": _joci("B"),
     "clear": Scale(columns=("excerpt",), label="target", low=-5, high=5, metric="error", carve="all",
-                   files={"all": ("clear.csv", "CLEAR*.csv")}),
+                   files={"all": ("clear.csv", "CLEAR*.csv")}, hub_splits={}),
     "read": Scale(columns=("excerpt",), label="target", low=-5, high=5, metric="error", carve="all",
-                  files={"all": ("train.csv",)}),  # Kaggle's, whose own test is secret
+                  files={"all": ("train.csv",)}, hub_splits={}),  # Kaggle's, whose own test is secret
 }  # fmt: skip
 
 
@@ -77,8 +77,7 @@ class Regression(TableTask[Scale]):
         """Rows as examples; labels are scaled to 0-1."""
         low, width = self.layout.low, self.layout.high - self.layout.low
         labels = [0.0 if row.gold is None else (row.gold - low) / width for row in rows]
-        encoding = encode_texts(tokenizer, [row.inputs for row in rows], max_length)
-        return Encoded(encoding, labels, padding_id(tokenizer))
+        return encode_texts(tokenizer, [row.inputs for row in rows], labels, max_length)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error of numbers (B,), on the scale from 0 to 1."""

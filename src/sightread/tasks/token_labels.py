@@ -115,7 +115,8 @@ class Labels(Layout):
 
 def _vua(kind: str, **settings: Any) -> Labels:
     names = {"train": "train", "dev": "val", "test": "test"}
-    return Labels(files={split: (f"vua_{kind}_{name}*.csv",) for split, name in names.items()}, **settings)
+    files = {split: (f"vua_{kind}_{name}*.csv",) for split, name in names.items()}
+    return Labels(files=files, hub_splits={}, **settings)
 
 
 DATASETS = {
@@ -124,11 +125,12 @@ DATASETS = {
         metric="entities", reader=read_conll,
         files={"train": ("eng.train", "train.txt"), "dev": ("eng.testa", "valid.txt"),
                "test": ("eng.testb", "test.txt")},
+        hub_columns={"words": "tokens", "labels": "ner_tags"},
     ),
     "vua-all": _vua("seq", reader=_read_all_words),
     "vua-nouns": _vua("seq", reader=partial(_read_all_words, part_of_speech="NOUN")),
     "vua-verbs": _vua("verb", reader=_read_verbs),
-    "moh-x": Labels(files={"all": ("moh_x.csv", "MOH-X*.csv")}, reader=_read_verbs, carve="all"),
+    "moh-x": Labels(files={"all": ("moh_x.csv", "MOH-X*.csv")}, reader=_read_verbs, carve="all", hub_splits={}),
 }  # fmt: skip
 
 
@@ -190,6 +192,7 @@ class TokenLabels(TableTask[Labels]):
     def __init__(self, dataset: str, source: Path | str, **options: Any) -> None:
         super().__init__(dataset, source, **options)
         self.labels, self.metric = self.layout.labels, self.layout.metric
+        self.names = self.table.hub_class_names()
 
     def head(self, width: int) -> nn.Module:
         """Dropout and a linear layer on every token (B, L, D) -> logits (B, L, C)."""
@@ -216,8 +219,9 @@ class TokenLabels(TableTask[Labels]):
 
     def row(self, record: Mapping[str, Any], where: str) -> Row:
         """The sentence, and the labels of the words in question."""
-        asked = tuple(i for i, label in enumerate(record["labels"]) if label is not None)
-        gold = [record["labels"][i] for i in asked]
+        labels = [self.names[number] for number in record["labels"]] if self.names else record["labels"]
+        asked = tuple(i for i, label in enumerate(labels) if label is not None)
+        gold = [labels[i] for i in asked]
         wrong = [label for label in gold if label not in self.labels]
         if wrong:
             raise DataError(f"{where} has label {wrong[0]!r}, expected one of {', '.join(self.labels)}")
