@@ -1,3 +1,4 @@
+import copy
 import os
 import sys
 
@@ -8,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightread.bank import ImageBank, build_bank, choose_rows, unit_rows
+from sightread.bank import ImageBank, build_bank, choose_rows, recall, unit_rows
 from sightread.data.images import PictureFiles
 from sightread.encoders.image import ImageEncoder
 from sightread.errors import ArtifactError, ConfigError, DataError, ShapeError
@@ -34,6 +35,30 @@ def test_nearest_equals_brute_force_with_many_ties(seed, count, k):
     expected = np.argsort(-exact, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_array_equal(scores, np.take_along_axis(exact, expected, axis=1))
+
+
+def test_a_chosen_index_stays_with_the_pictures_and_is_built_anew():
+    bank, queries = random_bank().with_index("flat"), np.eye(5, dtype=np.float32)
+    assert {some.index for some in (bank, bank.select([3, 1]), bank.with_vectors(bank.vectors))} == {"flat"}
+    assert bank.with_index("exact").index == random_bank().index == "exact"
+    bank = bank.with_index("exact")
+    before = bank.nearest(queries)
+    turned = bank.with_vectors(unit_rows(bank.vectors[:, ::-1]))
+    assert torch.equal(turned.nearest(queries[:, ::-1].copy())[1], before[1])
+    assert torch.equal(copy.deepcopy(bank).nearest(queries)[1], before[1])  # as it reaches another process
+    with pytest.raises(ConfigError, match="did you mean 'exact'"):
+        bank.with_index("exakt")
+
+
+def test_recall_is_the_share_of_first_pictures_found():
+    bank, queries = random_bank(), np.eye(5, dtype=np.float32)
+    assert recall(bank, queries) == 1
+    missing = bank.with_index("exact")
+    scores, rows = bank.nearest(queries)
+    rows = rows.clone()
+    rows[2:4] = (rows[2:4] + 1) % len(bank)
+    missing.nearest = lambda _, k=1: (scores, rows)
+    assert recall(missing, queries) == pytest.approx(3 / 5)
 
 
 def test_nearest_takes_tensors_and_arrays_alike():

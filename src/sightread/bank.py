@@ -18,11 +18,13 @@ from sightread.contracts import Pictures
 from sightread.encoders.features import image_features
 from sightread.encoders.image import ImageEncoder
 from sightread.errors import ArtifactError, ConfigError
-from sightread.modules.search import exact_top_k
+from sightread.modules.approximate import KINDS, FaissIndex
+from sightread.modules.search import ExactIndex
 from sightread.runtime import keyed_rng
 
 KIND = "bank"
 CHOICES = ("random", "diverse")
+INDEXES = ("exact", *KINDS)
 
 
 class ImageBank:
@@ -33,12 +35,20 @@ class ImageBank:
         vectors: Unit rows that are searched, float32 (V, E): the joint space's, or the normalised features.
         features: What the image encoder gave, float32 (V, F).
         paths: Where each picture is, "" if it is in no file, (V,).
+        index: What `nearest` searches with, "exact" or a kind of `FaissIndex`; of this process, not saved.
     """
 
     def __init__(
-        self, ids: Sequence[str], features: np.ndarray, paths: Sequence[str], vectors: np.ndarray | None = None
+        self,
+        ids: Sequence[str],
+        features: np.ndarray,
+        paths: Sequence[str],
+        vectors: np.ndarray | None = None,
+        index: str = "exact",
     ) -> None:
-        self.ids, self.paths = list(ids), list(paths)
+        check_choice("index", index, INDEXES)
+        self.ids, self.paths, self.index = list(ids), list(paths), index
+        self._built: dict[torch.device, ExactIndex | FaissIndex] = {}
         self.features = np.ascontiguousarray(features, dtype=np.float32)
         self.vectors = unit_rows(features) if vectors is None else np.ascontiguousarray(vectors, dtype=np.float32)
         if not len(self.ids) == len(self.paths) == len(self.features) == len(self.vectors):
@@ -57,7 +67,9 @@ class ImageBank:
         return digest(*self.ids, self.features.tobytes())
 
     def nearest(self, queries: Tensor | np.ndarray, k: int = 1) -> tuple[Tensor, Tensor]:
-        """The k best pictures for each query, exactly, ties to the lowest row.
+        """The k best pictures for each query, exactly unless another index was chosen, ties to the lowest row.
+
+        The index is built at the first call.
 
         Args:
             queries: float32 (N, E).
@@ -67,18 +79,27 @@ class ImageBank:
             Scores float32 (N, K) and rows int64 (N, K).
         """
         queries = torch.as_tensor(queries, dtype=torch.float32)
-        return exact_top_k(queries, torch.from_numpy(self.vectors).to(queries.device), k)
+        if queries.device not in self._built:
+            keys = torch.from_numpy(self.vectors).to(queries.device)
+            self._built[queries.device] = ExactIndex(keys) if self.index == "exact" else FaissIndex(keys, self.index)
+        return self._built[queries.device].top_k(queries, k)
+
+    def with_index(self, index: str) -> ImageBank:
+        """The same pictures, searched with one of `INDEXES`; measure one that is not exact by `recall`."""
+        return ImageBank(self.ids, self.features, self.paths, self.vectors, index)
 
     def with_vectors(self, vectors: np.ndarray) -> ImageBank:
         """The same pictures in another space, float (V, E)."""
-        return ImageBank(self.ids, self.features, self.paths, vectors)
+        return ImageBank(self.ids, self.features, self.paths, vectors, self.index)
 
     def select(self, rows: Sequence[int] | np.ndarray) -> ImageBank:
         """The given rows, in the given order."""
         index = np.asarray(rows, dtype=np.int64)
-        return ImageBank(
-            [self.ids[i] for i in index], self.features[index], [self.paths[i] for i in index], self.vectors[index]
-        )
+        ids, paths = ([column[i] for i in index] for column in (self.ids, self.paths))
+        return ImageBank(ids, self.features[index], paths, self.vectors[index], self.index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_built": {}}  # another process builds its own
 
     def save(self, out: Path | str, *, overwrite: bool = False) -> Path:
         """Write the bank into a folder."""
@@ -166,6 +187,12 @@ def choose_rows(vectors: np.ndarray, size: int, choose: str, seed: int) -> np.nd
         chosen.append(int(closest.argmin()))
         closest = np.maximum(closest, vectors @ vectors[chosen[-1]])
     return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def recall(bank: ImageBank, queries: Tensor | np.ndarray) -> float:
+    """Share of queries, float32 (N, E), for which the bank's index finds the very picture that exact search finds."""
+    exact, found = (some.nearest(queries)[1] for some in (bank.with_index("exact"), bank))
+    return (found == exact).float().mean().item()
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

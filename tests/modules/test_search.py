@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sightread.errors import ConfigError, ShapeError
-from sightread.modules.search import exact_top_k
+from sightread.modules import search as search_module
+from sightread.modules.search import ExactIndex, exact_top_k
 
 
 def brute_force(queries, keys, k):
@@ -19,7 +20,7 @@ def brute_force(queries, keys, k):
 
 
 def found(queries, keys, k, **blocks):
-    scores, rows = exact_top_k(torch.from_numpy(queries), torch.from_numpy(keys), k, **blocks)
+    scores, rows = ExactIndex(torch.from_numpy(keys), **blocks).top_k(torch.from_numpy(queries), k)
     assert scores.dtype == torch.float32
     assert rows.dtype == torch.int64
     return scores.numpy(), rows.numpy()
@@ -90,6 +91,40 @@ def test_keys_that_are_all_equal_come_in_order_of_row(key_block):
     assert len(np.unique(scores)) == 1
 
 
+@pytest.mark.parametrize("k", [1, 4, 11, 40])  # fewer than blocks, as many, more
+def test_clustered_keys_with_copies_and_rows_of_zeros(k, monkeypatch):
+    monkeypatch.setattr(search_module, "QUERIES_AT_ONCE", 30)
+    monkeypatch.setattr(search_module, "LOOKUPS_AT_ONCE", 50)  # many of the queries must be looked up in parts
+    rng = np.random.default_rng(k)
+    keys = rng.standard_normal((20, 1, 16)) + 0.01 * rng.standard_normal((20, 20, 16))
+    keys = np.concatenate([keys.reshape(-1, 16), np.zeros((9, 16))]).astype(np.float32)[rng.integers(0, 409, 700)]
+    queries = rng.standard_normal((75, 16)).astype(np.float32)
+    queries[::9] = 0  # ties with every key
+    scores, rows = found(queries, keys, k, query_block=7, key_block=64)
+    expected_scores, expected = brute_force(queries, keys, k)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(scores, expected_scores.astype(np.float32))
+
+
+@pytest.mark.parametrize(("of_queries", "of_keys"), [(1e-30, 1e-30), (1e-23, 1e15), (1e30, 1e30), (1, 1e38)])
+def test_scores_beyond_single_precision_are_ordered_all_the_same(of_queries, of_keys):
+    rng = np.random.default_rng(0)
+    keys = rng.uniform(-1, 1, 8) + 1e-7 * rng.uniform(-1, 1, (60, 8))  # a rounding apart
+    keys = (keys * of_keys).astype(np.float32)
+    queries = (rng.uniform(-1, 1, (20, 8)) * of_queries).astype(np.float32)
+    np.testing.assert_array_equal(found(queries, keys, 3, key_block=7)[1], brute_force(queries, keys, 3)[1])
+
+
+def test_an_index_is_searched_again_and_keeps_nothing_of_the_last_time():
+    rng = np.random.default_rng(0)
+    keys, queries = (torch.from_numpy(rng.standard_normal((n, 5)).astype(np.float32)) for n in (40, 12))
+    index = ExactIndex(keys, key_block=6)
+    for k, some in ((3, queries), (1, queries[:2]), (7, queries.requires_grad_()), (3, queries[5:])):
+        for again, once in zip(index.top_k(some, k), exact_top_k(some, keys, k), strict=True):
+            assert torch.equal(again, once)
+            assert not again.requires_grad
+
+
 def test_all_keys_can_be_asked_for():
     rng = np.random.default_rng(0)
     queries, keys = rng.standard_normal((2, 3)).astype(np.float32), rng.standard_normal((9, 3)).astype(np.float32)
@@ -129,6 +164,6 @@ def test_a_gpu_finds_the_same_rows():
     rng = np.random.default_rng(0)
     keys = np.repeat(rng.standard_normal((500, 48)).astype(np.float32), 2, axis=0)
     queries = rng.standard_normal((200, 48)).astype(np.float32)
-    scores, rows = exact_top_k(torch.from_numpy(queries).cuda(), torch.from_numpy(keys).cuda(), 5, key_block=333)
+    scores, rows = ExactIndex(torch.from_numpy(keys).cuda(), key_block=333).top_k(torch.from_numpy(queries).cuda(), 5)
     assert rows.device.type == scores.device.type == "cuda"
     np.testing.assert_array_equal(rows.cpu().numpy(), brute_force(queries, keys, 5)[1])

@@ -1,0 +1,37 @@
+"""What the benchmarks share: the fastest of several runs, this machine's matrix rate, one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from sightread.runtime import machine
+
+SHAPES = ((1024, 64, 512), (512, 64, 1024), (1024, 384, 1536), (1024, 1536, 384), (1024, 1024, 1024))
+Row = tuple[str, str]
+"""What was measured, and the number with its unit."""
+
+
+def fastest(run: Callable[[], object], repeats: int = 3) -> float:
+    """Seconds of the fastest run."""
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def matrix_rate() -> float:
+    """Floating-point operations a second of the best single-precision product of `SHAPES`, on all cores."""
+    products = [(torch.randn(n, k), torch.randn(k, m)) for n, k, m in SHAPES]
+    return max(2 * a.numel() * b.shape[1] / fastest(lambda a=a, b=b: a @ b, 20) for a, b in products)
+
+
+def table(rows: Sequence[Row]) -> None:
+    """Print the machine and the rows."""
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    for name, number in rows:
+        print(f"{name:<56}{number}", flush=True)
