@@ -253,7 +253,7 @@ def test_a_few_lines_that_are_not_utf8_are_listed(folders, tmp_path):
     (tmp_path / "text.txt").write_bytes(b"a red box\n" * 12 + b"caf\xe9\n" + b"a cup\n")
     result = sightread(f"{VOKENIZE} --corpus {tmp_path}/text.txt", **folders)
     assert result.exit_code == 0, result.output
-    assert complaint(result) == [f"skipped 1: not UTF-8 ({tmp_path}/text.txt:13)"]
+    assert complaint(result)[-1] == f"skipped 1: not UTF-8 ({tmp_path}/text.txt:13)"
     assert "38 tokens in 13 lines" in result.stdout  # 12 × 3 + 2
 
 

@@ -161,8 +161,8 @@ def test_every_token_has_a_voken_and_keeps_its_text(out, results):
             i: v for s, e, v in zip(words.starts, words.ends, words.voken_ids, strict=True) for i in range(s, e)
         }
         assert [voken_of[start] for start in spelled.starts] == spelled.voken_ids.tolist()
-    assert f"{whole.num_tokens} tokens in 40 lines" in results["vokenize"]
-    assert f"{letters.num_tokens} tokens, 0 of them without a voken" in results["revokenize"]
+    assert f"{whole.num_tokens:,} tokens in 40 lines" in results["vokenize"]
+    assert f"{letters.num_tokens:,} tokens, 0 of them without a voken" in results["revokenize"]
 
 
 @pytest.mark.parametrize("arm", ["mlm", "classification", "regression"])
@@ -200,6 +200,17 @@ def test_reported_accuracy_is_that_of_the_predictions(out, results):
     (line,) = (line for line in results["finetune"].splitlines() if line.startswith("test_accuracy"))
     assert f"{sum(accuracies) / 2:.3f} [" in line
     assert "over 2 seeds" in line
+
+
+def test_texts_that_are_cut_are_told(out, folders, results):
+    result = sightread(f"{COMMANDS['finetune'].replace('/scores', '/cut')} --set max_length=8", **folders)
+    tokenizer, told = AutoTokenizer.from_pretrained(folders["text_encoder"]), []
+    for split in ("train", "dev", "test"):
+        lines = (out / f"world/tasks/color/{split}.tsv").read_text().splitlines()[1:]
+        lengths = [len(tokenizer.tokenize(line.partition("\t")[0])) for line in lines]
+        told.append(f"{sum(length > 6 for length in lengths)} of {split}")
+    assert f"texts longer than max_length and cut: {', '.join(told)}\n" in result.stderr
+    assert "longer than max_length" not in sightread(f"{COMMANDS['finetune']} --resume", **folders).stderr
 
 
 def test_show_writes_a_page_and_a_picture(out, results):

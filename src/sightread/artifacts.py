@@ -21,18 +21,23 @@ from sightread.errors import ArtifactError
 FORMAT = 1
 MANIFEST, RUN = "manifest.json", "run.json"
 CHECKPOINTS = "checkpoints"  # what a run keeps there to be resumed goes when it is finished
+_ASIDE = ".tmp"
 _NEVER_DELETE = "no sightread folder (it has neither run.json nor manifest.json)"
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     data = content.encode() if isinstance(content, str) else content
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def digest(*parts: str | bytes) -> str:
@@ -42,6 +47,11 @@ def digest(*parts: str | bytes) -> str:
         data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -208,6 +218,8 @@ def _take_up(out: Path, header: Mapping[str, Any]) -> Artifact:
     for part in ("kind", "config", "inputs"):
         if former[part] != header[part]:
             raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, former, header)}")
+    for torn in out.glob(f".*{_ASIDE}"):  # where a former run was killed while it wrote
+        torn.unlink()
     return Artifact(out, former, finished)
 
 

@@ -7,8 +7,10 @@ for token in vokenizer(["a dog jumps"])[0]:
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,22 @@ from torch import Tensor
 from sightread.artifacts import Artifact
 from sightread.bank import ImageBank
 from sightread.checks import check_shape
+from sightread.config import check_choice
 from sightread.data.blocks import special_tokens_around
 from sightread.encoders.features import encode_ids
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder, check_fast
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.heads import ProjectionHead
-from sightread.runtime import default_device
+from sightread.runtime import Clock, default_device, one_thread
 
 KIND = "vokenizer"
-Window = tuple[int, int, int, int, int]  # sequence, begin, end, keep_from, keep_to
-TOKEN_BUDGET = 4096  # padded tokens in one batch of encoding
+TOKEN_BUDGET = {
+    "cpu": 2048,
+    "cuda": 65536,
+}  # padded tokens in one batch of encoding: what the caches hold, or a GPU fills
+QUERIES = 8192  # tokens searched at a time
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,8 @@ class Vokenizer:
         text_head: Token states to the joint space.
         image_encoder: For pictures that are not in the bank.
         image_head: Image features to the joint space.
-        bank: The pictures that tokens choose from; its vectors are computed here.
+        bank: The pictures that tokens choose from.
+        embedded: Whether the bank's vectors are in the joint space already; else they are computed here.
     """
 
     def __init__(
@@ -93,6 +101,8 @@ class Vokenizer:
         image_encoder: ImageEncoder,
         image_head: ProjectionHead,
         bank: ImageBank,
+        *,
+        embedded: bool = False,
     ) -> None:
         self.config, device = config, default_device()
         self.tokenizer = check_fast(text_encoder.tokenizer)
@@ -104,17 +114,41 @@ class Vokenizer:
                 f"the bank's features are {bank.features.shape[1]} wide, "
                 f"the vokenizer's image encoder gives {expected}; build the bank with the vokenizer's image encoder"
             )
-        prefix, suffix = special_tokens_around(self.tokenizer)
-        self.room = min(config.max_length, self.text_encoder.max_length) - len(prefix) - len(suffix)
-        if self.room < 1:
-            raise ConfigError(f"max_length={config.max_length} leaves no room beside the special tokens")
-        self.bank = bank.with_vectors(self.image_vectors(bank.features))
+        self.room = self._room()
+        if not embedded:
+            with one_thread():
+                bank = bank.with_vectors(self.image_vectors(bank.features))
+        self.bank = bank
+
+    @property
+    def device(self) -> torch.device:
+        """Where it encodes."""
+        return next(self.text_head.parameters()).device
+
+    def reading(self, *, max_length: int | None = None, precision: str = "fp32", index: str = "exact") -> Vokenizer:
+        """The same vokenizer, reading otherwise.
+
+        Args:
+            max_length: As in its config.
+            precision: "fp32", or "bf16": the text encoder in bfloat16, heads and search in single precision all the
+                same.
+            index: What searches the bank; see `ImageBank.with_index`.
+        """
+        check_choice("precision", precision, PRECISIONS)
+        other = copy.copy(self)
+        if index != self.bank.index:
+            other.bank = self.bank.with_index(index)
+        if max_length is not None:
+            other.config = replace(self.config, max_length=max_length)
+            other.room = other._room()
+        if precision == "bf16":
+            other.text_encoder = copy.deepcopy(self.text_encoder).to(torch.bfloat16)
+        return other
 
     @torch.inference_mode()
     def image_vectors(self, features: np.ndarray) -> np.ndarray:
         """Image features (V, F) in the joint space, unit rows float32 (V, E)."""
-        tensor = torch.from_numpy(features).to(next(self.image_head.parameters()).device)
-        return self.image_head(tensor).cpu().numpy()
+        return self.image_head(torch.from_numpy(features).to(self.device)).cpu().numpy()
 
     def __call__(self, sentences: Sequence[str], k: int = 1) -> list[list[TokenVokens]]:
         """The k best pictures of every token of every sentence, special tokens left out.
@@ -126,8 +160,8 @@ class Vokenizer:
         if not len(sentences):
             return []
         encoded = self.tokenizer(list(sentences), add_special_tokens=False, return_offsets_mapping=True)
-        vectors = self.token_vectors([np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]])
-        scores, rows = (part.tolist() for part in self.bank.nearest(torch.cat(vectors), k))
+        vectors = torch.cat(self.token_vectors(encoded["input_ids"]))
+        scores, rows = (part.tolist() for part in self.bank.nearest(vectors, k))
         results, at = [], 0
         for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
             pieces = self.tokenizer.convert_ids_to_tokens(ids)
@@ -136,33 +170,89 @@ class Vokenizer:
             at += len(ids)
         return results
 
-    @torch.inference_mode()
-    def token_vectors(self, token_ids: Sequence[np.ndarray]) -> list[Tensor]:
+    def token_vectors(self, token_ids: Sequence[Sequence[int] | np.ndarray]) -> list[Tensor]:
         """Tokens in the joint space.
 
         Args:
-            token_ids: Sequences of any length, without special tokens, int64 (L,). What is longer than
-                `config.max_length` is read in windows that overlap by half, and each token is taken from the window
-                in which it has the most context.
+            token_ids: Sequences of any length, without special tokens, int (L,).
 
         Returns:
             Unit vectors, float32 (L, E), one tensor a sequence.
         """
+        begins = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in token_ids], dtype=np.int64)])
+        out = torch.zeros(int(begins[-1]), self.config.width)
+        for at, vectors in self.encode(np.concatenate([np.zeros(0, np.int64), *token_ids]), begins):
+            out[at] = vectors
+        return list(out.split(np.diff(begins).tolist()))
+
+    def vokens(self, token_ids: np.ndarray, begins: np.ndarray, clock: Clock | None = None) -> np.ndarray:
+        """The best picture of every token; lines that are the same are read once.
+
+        Args:
+            token_ids: Tokens of all lines, end to end, without special ones, int (T,).
+            begins: First token of each line, and after the last the number of all, int64 (lines + 1,).
+            clock: Told how long encoding and searching took.
+
+        Returns:
+            Rows of the bank, int64 (T,).
+        """
+        clock, found = clock or Clock(), np.zeros(len(token_ids), dtype=np.int64)
+        lines = [token_ids[begin:end] for begin, end in itertools.pairwise(begins.tolist())]
+        first: dict[bytes, int] = {}
+        same_as = [first.setdefault(line.tobytes(), number) for number, line in enumerate(lines)]
+        groups = _gathered(self.encode(token_ids, begins, sorted(first.values())), QUERIES)
+        for places, vectors in clock.each("encoding", groups):
+            with clock("searching"):
+                found[places] = self.bank.nearest(vectors)[1][:, 0].cpu().numpy()
+        for number, (line, original) in enumerate(zip(lines, same_as, strict=True)):
+            if original != number:
+                found[begins[number] : begins[number] + len(line)] = found[begins[original] :][: len(line)]
+        return found
+
+    @torch.inference_mode()
+    def encode(
+        self, token_ids: np.ndarray, begins: np.ndarray, chosen: Sequence[int] | None = None
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Tokens in the joint space, batch by batch, lines of like length together.
+
+        What is longer than `config.max_length` is read in windows that overlap by a quarter, and each token is taken
+        from the window in which it has the most context.
+
+        Args:
+            token_ids: As for `vokens`.
+            begins: Likewise.
+            chosen: Numbers of the lines to encode, by default all.
+
+        Yields:
+            Places of some tokens in `token_ids`, int64 (n,), and their unit vectors, float32 (n, E), on the encoder's
+            device.
+        """
         prefix, suffix = special_tokens_around(self.tokenizer)
-        out = [torch.zeros(len(ids), self.config.width) for ids in token_ids]
-        windows = [
-            (row, *window) for row, ids in enumerate(token_ids) for window in overlapping_windows(len(ids), self.room)
-        ]
-        windows.sort(key=lambda window: window[2] - window[1])
-        for batch in _under_budget(windows, len(prefix) + len(suffix)):
-            ids = [np.concatenate([prefix, token_ids[row][begin:end], suffix]) for row, begin, end, _, _ in batch]
-            states = encode_ids(self.text_encoder, ids).to(next(self.text_head.parameters()).device)
-            vectors = self.text_head(states).cpu()
+        around, lengths = len(prefix) + len(suffix), np.diff(begins)
+        windows = np.array([
+            begins[line] + np.array(window)
+            for line in (range(len(lengths)) if chosen is None else chosen)
+            for window in overlapping_windows(int(lengths[line]), self.room)
+        ], dtype=np.int64).reshape(-1, 4)  # fmt: skip
+        windows = windows[np.argsort(windows[:, 1] - windows[:, 0], kind="stable")]
+        budget = TOKEN_BUDGET[self.device.type]
+        for batch in _under_budget(windows, around, budget):
+            ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
+            vectors = self.text_head(encode_ids(self.text_encoder, ids))  # (B, L, E)
             check_shape("token vectors", vectors, "B L E", E=self.config.width)
-            for (row, begin, _, keep_from, keep_to), vector in zip(batch, vectors, strict=True):
-                shift = len(prefix) - begin
-                out[row][keep_from:keep_to] = vector[keep_from + shift : keep_to + shift]
-        return out
+            shift = np.arange(len(batch)) * vectors.shape[1] + len(prefix) - batch[:, 0]
+            sizes = batch[:, 3] - batch[:, 2]
+            places = np.repeat(batch[:, 2] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+            kept = torch.from_numpy(places + np.repeat(shift, sizes)).to(vectors.device)
+            yield places, vectors.flatten(0, 1)[kept]
+
+    def _room(self) -> int:
+        """Tokens in a window, special ones left out."""
+        around = sum(map(len, special_tokens_around(self.tokenizer)))
+        room = min(self.config.max_length, self.text_encoder.max_length) - around
+        if room < 1:
+            raise ConfigError(f"max_length={self.config.max_length} leaves no room beside the special tokens")
+        return room
 
     def save_pretrained(self, folder: Path | str, *, overwrite: bool = False) -> Path:
         """Write everything into a folder that `from_pretrained` reads."""
@@ -202,13 +292,13 @@ class Vokenizer:
         config = VokenizerConfig(**known | {"layers": tuple(known["layers"])})
         text_encoder = TextEncoder.from_pretrained(folder / "text_encoder", config.layers)
         image_encoder = ImageEncoder.from_pretrained(folder / "image_encoder", config.pooling, config.view)
-        bank = bank or ImageBank.load(folder / "bank")
+        embedded, bank = bank is None, bank or ImageBank.load(folder / "bank")
         try:
             weights = safetensors.torch.load_file(folder / "heads.safetensors")
             heads = [_load_head(weights, side, config) for side in ("text", "image")]
         except (OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"the heads of {name} are damaged ({error}); train it again") from error
-        return cls(config, text_encoder, heads[0], image_encoder, heads[1], bank)
+        return cls(config, text_encoder, heads[0], image_encoder, heads[1], bank, embedded=embedded)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> None:
         """Upload to the Hub; keyword arguments go to `huggingface_hub.HfApi.create_repo`."""
@@ -223,7 +313,7 @@ class Vokenizer:
 
 
 def overlapping_windows(length: int, room: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut `length` tokens into windows of at most `room` that overlap by half.
+    """Cut `length` tokens into windows of at most `room` that overlap by a quarter or more.
 
     Yields:
         (begin, end, keep_from, keep_to): the tokens to read, and those to keep; the kept ranges tile the sequence.
@@ -232,23 +322,35 @@ def overlapping_windows(length: int, room: int) -> Iterator[tuple[int, int, int,
         if length:
             yield 0, length, 0, length
         return
-    step = max(room - room // 2, 1)
+    step = max(room - room // 4, 1)
     begins = [*range(0, length - room, step), length - room]  # the last window is as full as the others
     borders = [0, *((begins[i] + room + begins[i + 1]) // 2 for i in range(len(begins) - 1)), length]
     for i, begin in enumerate(begins):
         yield begin, begin + room, borders[i], borders[i + 1]
 
 
-def _under_budget(windows: list[Window], num_special: int) -> Iterator[list[Window]]:
-    """Runs of windows, sorted by length, whose padded size stays under `TOKEN_BUDGET`."""
-    batch: list[Window] = []
-    for window in windows:
-        if batch and (len(batch) + 1) * (window[2] - window[1] + num_special) > TOKEN_BUDGET:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
+def _gathered(batches: Iterator[tuple[np.ndarray, Tensor]], size: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """The same, joined until they hold so many tokens."""
+    waiting, tokens = list[tuple[np.ndarray, Tensor]](), 0
+    for batch in itertools.chain(batches, [None]):
+        if batch is not None:
+            waiting.append(batch)
+            tokens += len(batch[0])
+        if waiting and (batch is None or tokens >= size):
+            places, vectors = zip(*waiting, strict=True)
+            yield np.concatenate(places), torch.cat(vectors)
+            waiting, tokens = [], 0
+
+
+def _under_budget(windows: np.ndarray, around: int, budget: int) -> Iterator[np.ndarray]:
+    """Runs of windows (n, 4), sorted by length, whose padded size stays under the budget, or that are one."""
+    begin = 0
+    for end, (first, last) in enumerate(windows[:, :2].tolist()):
+        if end > begin and (end + 1 - begin) * (last - first + around) > budget:
+            yield windows[begin:end]
+            begin = end
+    if begin < len(windows):
+        yield windows[begin:]
 
 
 def _load_head(weights: dict[str, Tensor], side: str, config: VokenizerConfig) -> ProjectionHead:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from sightread.encoders.text import build_word_tokenizer
 from sightread.errors import ConfigError, DataError
 from sightread.runtime import keyed_rng
 from sightread.vokenization.job import tokenize, write_corpus
+from sightread.vokenization.work import tokenize_lines
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat"]
 NO_VOKEN_EVERY = 7  # the voken of the t-th token of a corpus is t, but each seventh token has none
@@ -21,21 +24,26 @@ def words():
     return build_word_tokenizer(WORDS)
 
 
-class Lines(list):
-    """Lines as a corpus."""
+class Numbered:
+    """Work: lines -> their tokens, with vokens that number them."""
 
-    digest = "d1"
+    num_vokens = 1000
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.next = tokenizer, 0
+
+    def __call__(self, index, task, clock):
+        shard = tokenize_lines(self.tokenizer, task)
+        rows = np.arange(self.next, self.next + len(shard.token_ids))
+        self.next += len(rows)
+        return replace(shard, voken_ids=np.where(rows % NO_VOKEN_EVERY == 0, 1000, rows))
 
 
 def vokened(lines, tokenizer, out):
-    """A voken corpus in shards of two lines, whose vokens number its tokens."""
-    numbers = iter(range(1000))
-
-    def assign(first, bare):
-        rows = [np.array([next(numbers) for _ in line.token_ids], np.int64) for line in bare]
-        return [np.where(row % NO_VOKEN_EVERY == 0, 1000, row) for row in rows]
-
-    return write_corpus(Lines(lines), tokenizer, out, num_vokens=1000, assign=assign, lines_per_shard=2)
+    """A voken corpus in small shards, whose vokens number its tokens."""
+    path = out.with_suffix(".txt")
+    path.write_text("\n".join(lines))
+    return write_corpus(Numbered(tokenizer), Corpus(path), tokenizer, out, shard_size=20)
 
 
 def examples(blocks, seed=0):

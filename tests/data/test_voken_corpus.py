@@ -4,19 +4,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightread.artifacts import Artifact
+from sightread.artifacts import Artifact, digest_file
 from sightread.contracts import IGNORED
 from sightread.data.voken_corpus import (
     KIND,
     Line,
-    TextOf,
     VokenCorpus,
+    num_lines,
     read_shard,
+    shard_bytes,
     shard_path,
     voken_dtype,
-    write_shard,
 )
 from sightread.errors import ArtifactError
+from voken_shards import shard_of
 
 EDGES = [0, 1, 255, 256, 65535, 65536, 2**31 - 1]
 
@@ -41,14 +42,20 @@ def line(text, token_ids, voken_ids):
 SHARDS = [[line("a b", [5, 6], [0, 3]), line("", [], [])], [line("c", [7], [2])]]
 
 
+def write_shard(folder, index, lines, num_vokens):
+    shard_path(folder, index).write_bytes(shard_bytes(shard_of(lines), num_vokens))
+
+
 def store(folder, shards, num_vokens):
     """A voken corpus with these shards."""
-    config, inputs = {"num_vokens": num_vokens, "lines_per_shard": 2}, {"corpus": "c0", "tokenizer": "t0"}
-    artifact = Artifact.begin(folder, KIND, config=config, inputs=inputs)
+    inputs = {"corpus": "c0", "tokenizer": "t0"}
+    artifact = Artifact.begin(folder, KIND, config={"num_vokens": num_vokens}, inputs=inputs)
     for index, lines in enumerate(shards):
         write_shard(artifact.path, index, lines, num_vokens)
     tokens = [len(line.token_ids) for lines in shards for line in lines]
-    artifact.finish({"shards": len(shards), "lines": len(tokens), "tokens": sum(tokens)})
+    digests = [digest_file(shard_path(folder, index)) for index in range(len(shards))]
+    report = {"shards": len(shards), "lines": len(tokens), "tokens": sum(tokens), "digests": digests}
+    artifact.finish(report)
     return folder
 
 
@@ -77,6 +84,8 @@ def test_what_is_written_is_read(tmp_path_factory, data):
     assert tokens.tolist() == [id_ for line in lines for id_ in line.token_ids]
     assert vokens.tolist() == [IGNORED if v == num_vokens else v for line in lines for v in line.voken_ids]
     assert (len(corpus), corpus.num_tokens, corpus.num_vokens) == (len(lines), len(tokens), num_vokens)
+    assert [num_lines(path) for path in corpus.shards] == [len(shard) for shard in shards]
+    assert [len(read_shard(path)) for path in corpus.shards] == [len(shard) for shard in shards]
 
 
 def test_no_voken_is_ignored_and_zero_is_not(folder):
@@ -96,7 +105,7 @@ def test_vokens_take_the_fewest_bytes_that_hold_v(tmp_path, num_vokens, bytes_ea
     write_shard(tmp_path, 0, [line("a", [5], [num_vokens])], num_vokens)
     stored = pq.read_schema(shard_path(tmp_path, 0)).field("voken_ids").type.value_type
     assert str(stored) == f"uint{8 * bytes_each}"
-    assert read_shard(shard_path(tmp_path, 0))[0].voken_ids.tolist() == [num_vokens]
+    assert read_shard(shard_path(tmp_path, 0)).voken_ids.tolist() == [num_vokens]
 
 
 @pytest.mark.parametrize("read", [list, VokenCorpus.flat], ids=["lines", "flat"])
@@ -121,17 +130,6 @@ def test_a_shard_too_many_is_an_error(folder):
         VokenCorpus(folder)
 
 
-def test_an_interrupted_write_leaves_no_shard(folder, monkeypatch):
-    def torn(table, where, **_):
-        where.write_bytes(b"PAR1")
-        raise OSError("no space")
-
-    monkeypatch.setattr(pq, "write_table", torn)
-    with pytest.raises(OSError, match="no space"):
-        write_shard(folder, 2, SHARDS[0], num_vokens=3)
-    assert len(list(VokenCorpus(folder))) == 3
-
-
 def test_datasets_loads_the_shards_as_they_are(folder, tmp_path):
     import datasets
 
@@ -144,11 +142,25 @@ def test_datasets_loads_the_shards_as_they_are(folder, tmp_path):
     assert loaded["ends"][:] == [[1, 2], [], [1]]
 
 
-def test_it_gives_its_text_and_knows_its_tokenizer(folder):
+def test_the_digest_is_of_tokens_vokens_and_tokenizer(folder, tmp_path):
+    expected = VokenCorpus(folder).digest
+    assert VokenCorpus(store(tmp_path / "again", SHARDS, num_vokens=3)).digest == expected
+    others = [
+        store(tmp_path / "a", SHARDS[:1], 3),
+        store(tmp_path / "b", SHARDS, 4),
+        store(tmp_path / "c", SHARDS[::-1], 3),
+    ]
+    assert len({expected, *(VokenCorpus(other).digest for other in others)}) == 4
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"t0"', '"t1"'))
+    assert VokenCorpus(folder).digest != expected
+    manifest.write_text(manifest.read_text().replace('"digests"', '"seconds"'))
+    with pytest.raises(ArtifactError, match="made by an older version"):
+        VokenCorpus(folder).digest  # noqa: B018
+
+
+def test_it_knows_its_tokenizer(folder):
     corpus = VokenCorpus(folder)
-    assert list(TextOf(corpus)) == list(TextOf(corpus)) == ["a b", "", "c"]
-    assert TextOf(corpus).digest == "c0"
-    assert corpus.lines_per_shard == 2
     corpus.check_tokenizer("t0")
     with pytest.raises(ArtifactError, match=r"the tokenizer does not fit.*vokens/tokenizer.*revokenize"):
         corpus.check_tokenizer("t1")

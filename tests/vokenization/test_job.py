@@ -1,8 +1,14 @@
+import errno
 import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +18,16 @@ from sightread.bank import ImageBank
 from sightread.data.corpora import Corpus
 from sightread.data.voken_corpus import VokenCorpus, shard_path
 from sightread.encoders.text import tokenizer_digest
-from sightread.errors import ArtifactError, DataError
+from sightread.errors import ArtifactError, ConfigError, DataError, SightreadError
+from sightread.runtime import keyed_rng
 from sightread.vokenization import job
-from sightread.vokenization.job import random_vokens, tokenize, vokenize, write_corpus
+from sightread.vokenization.engines import here, in_processes
+from sightread.vokenization.job import cut, engine_of, random_vokens, tokenize, vokenize
+from sightread.vokenization.verify import verify
+from sightread.vokenization.work import Vokenize
 from sightread.vokenizer import Vokenizer
 
-NUM_SHARDS = 8  # of ten lines
-
-
-@pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setitem(write_corpus.__kwdefaults__, "lines_per_shard", 10)
+SIZE = 90  # characters in a shard: two or three lines of the world's text
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +40,31 @@ def corpus(world_folder):
     return Corpus(world_folder / "corpus.txt")
 
 
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def shards(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name.startswith("shard")}
+    return {name: data for name, data in sorted(contents(folder).items()) if name.startswith("shard")}
 
 
-def test_vokens_are_those_of_the_vokenizer_token_by_token(vokenizer, corpus, tmp_path, small_shards):
-    made = vokenize(corpus, vokenizer, tmp_path / "vokens")
+def in_small_shards(corpus, vokenizer, out, **options):
+    return vokenize(corpus, vokenizer, out, shard_size=SIZE, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, vokenizer, tmp_path_factory):
+    """What a job leaves that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "vokens"
+    in_small_shards(corpus, vokenizer, folder)
+    assert len(shards(folder)) > 20
+    return contents(folder)
+
+
+def test_vokens_are_those_of_the_vokenizer_token_by_token(vokenizer, corpus, tmp_path):
+    made = in_small_shards(corpus, vokenizer, tmp_path / "vokens")
     lines, texts = list(made), list(corpus)
-    assert (len(made.shards), len(made), made.num_vokens) == (NUM_SHARDS, 80, 24)
+    assert (len(made), made.num_vokens) == (80, 24)
     assert [line.text for line in lines] == texts
     for line, tokens in zip(lines, vokenizer(texts), strict=True):
         assert vokenizer.tokenizer.convert_ids_to_tokens(line.token_ids) == [token.piece for token in tokens]
@@ -59,6 +81,10 @@ def test_the_manifest_says_what_it_was_made_from(vokenizer, corpus, voken_corpus
     assert inputs["tokenizer"] == tokenizer_digest(vokenizer.tokenizer)
     report = made.artifact.report
     assert (report["lines"], report["shards"], report["no_voken"], report["skipped"]) == (80, 1, 0, {})
+    vokens = np.concatenate([line.voken_ids for line in made])
+    pairs = {(t, v) for line in made for t, v in zip(line.token_ids.tolist(), line.voken_ids.tolist(), strict=True)}
+    assert report["pictures_used"] == len(np.unique(vokens))
+    assert report["pictures_per_type"] == len(pairs) / len({token for token, _ in pairs})
     kept = transformers.AutoTokenizer.from_pretrained(voken_corpus_folder / "tokenizer")
     assert tokenizer_digest(kept) == inputs["tokenizer"]
 
@@ -66,10 +92,9 @@ def test_the_manifest_says_what_it_was_made_from(vokenizer, corpus, voken_corpus
 ODD = ["a box", "\u200b", "zzz \u00e9\u0301 \U0001f600", "the \u2028 cup", "\u0000", "x" * 300]
 
 
-def test_lines_without_tokens_and_strange_characters_keep_their_place(vokenizer, tmp_path, small_shards, monkeypatch):
-    monkeypatch.setitem(write_corpus.__kwdefaults__, "lines_per_shard", 2)
+def test_lines_without_tokens_and_strange_characters_keep_their_place(vokenizer, tmp_path):
     (tmp_path / "odd.txt").write_text("\n".join(ODD), encoding="utf-8")
-    made = vokenize(Corpus(tmp_path / "odd.txt"), vokenizer, tmp_path / "vokens")
+    made = vokenize(Corpus(tmp_path / "odd.txt"), vokenizer, tmp_path / "vokens", shard_size=10)
     lines = list(made)
     assert [line.text for line in lines] == ODD
     assert 0 in [len(line.token_ids) for line in lines]
@@ -91,11 +116,11 @@ def vokens_of(made):
     return [line.voken_ids.tolist() for line in made]
 
 
-def test_random_vokens_depend_on_seed_and_line_alone(tokenizer, voken_corpus_folder, tmp_path):
+def test_random_vokens_depend_on_seed_and_line_alone(corpus, vokenizer, tokenizer, voken_corpus_folder, tmp_path):
     source = VokenCorpus(voken_corpus_folder)
     draw = partial(random_vokens, source, tokenizer)
     expected = vokens_of(draw(tmp_path / "a", seed=3))
-    assert vokens_of(draw(tmp_path / "b", seed=3, lines_per_shard=7)) == expected
+    assert vokens_of(draw(tmp_path / "b", seed=3)) == expected
     others = vokens_of(draw(tmp_path / "c", seed=4))
     assert sum(a == b for a, b in zip(expected, others, strict=True)) <= 1
     assert [len(line) for line in expected] == [len(line.token_ids) for line in source]
@@ -103,6 +128,8 @@ def test_random_vokens_depend_on_seed_and_line_alone(tokenizer, voken_corpus_fol
     assert counts[24] == 0  # each token has one
     assert counts[:24].min() > 8  # of 27 expected
     assert len({tuple(line[:5]) for line in expected}) == 80  # a draw of its own for every line
+    small = in_small_shards(corpus, vokenizer, tmp_path / "small")
+    assert vokens_of(random_vokens(small, tokenizer, tmp_path / "d", seed=3)) == expected  # however it is cut
     made = VokenCorpus(tmp_path / "a")
     assert [line.text for line in made] == [line.text for line in source]
     assert made.num_vokens == 24
@@ -122,40 +149,39 @@ class Stopped(Exception):
     pass
 
 
+def two_shards(work, tasks):
+    """An engine that breaks down."""
+    yield from itertools.islice(here(work, tasks), 2)
+    raise Stopped
+
+
 @pytest.fixture
-def stopped(vokenizer, corpus, tmp_path, small_shards, monkeypatch):
+def stopped(vokenizer, corpus, tmp_path):
     """A job that stopped after its second shard."""
-    written = []
-
-    def write_two(*args):
-        if len(written) == 2:
-            raise Stopped
-        written.append(args[1])
-        return write_shard(*args)
-
-    write_shard = job.write_shard
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "write_shard", write_two)
-        with pytest.raises(Stopped):
-            vokenize(corpus, vokenizer, tmp_path / "stopped")
+    with pytest.raises(Stopped):
+        in_small_shards(corpus, vokenizer, tmp_path / "stopped", engine=two_shards)
     assert len(shards(tmp_path / "stopped")) == 2
     return tmp_path / "stopped"
 
 
-def test_a_stopped_job_resumed_leaves_the_same_folder(vokenizer, corpus, stopped, tmp_path):
-    vokenize(corpus, vokenizer, tmp_path / "whole")
+def test_a_stopped_job_resumed_leaves_the_same_folder(vokenizer, corpus, stopped, whole):
     with pytest.raises(ArtifactError, match="unfinished"):
         VokenCorpus(stopped)
     with pytest.raises(ArtifactError, match=r"unfinished voken-corpus.*--resume"):
-        vokenize(corpus, vokenizer, stopped)
-    (stopped / "shard-00002.tmp").write_bytes(b"half a sha")  # where it was killed while it wrote
-    before = {name: shard_path(stopped, i).stat().st_mtime_ns for i, name in enumerate(shards(stopped)) if i < 2}
-    made = vokenize(corpus, vokenizer, stopped, resume=True)
-    assert shards(stopped) == shards(tmp_path / "whole")
-    assert [shard_path(stopped, i).stat().st_mtime_ns for i in range(2)] == list(before.values())
-    reports = [{**VokenCorpus(path).artifact.report, "seconds": 0} for path in (stopped, tmp_path / "whole")]
-    assert reports[0] == reports[1]
-    assert made.num_tokens == sum(len(line.token_ids) for line in made)
+        in_small_shards(corpus, vokenizer, stopped)
+    (stopped / ".shard-00002.parquet.1.tmp").write_bytes(b"half a sha")  # where it was killed while it wrote
+    before = [shard_path(stopped, i).stat().st_mtime_ns for i in range(2)]
+    in_small_shards(corpus, vokenizer, stopped, resume=True)
+    assert contents(stopped) == whole
+    assert [shard_path(stopped, i).stat().st_mtime_ns for i in range(2)] == before
+
+
+def test_shards_that_are_missing_anywhere_are_made(vokenizer, corpus, stopped, whole):
+    for index in (0, 5, 6):  # as several workers may leave it
+        shard_path(stopped, index).unlink(missing_ok=True)
+    (stopped / "shard-00009.parquet").write_bytes(whole["shard-00009.parquet"])
+    in_small_shards(corpus, vokenizer, stopped, resume=True)
+    assert contents(stopped) == whole
 
 
 def test_another_corpus_or_vokenizer_is_refused_on_resume(vokenizer_folder, vokenizer, world_folder, stopped, tmp_path):
@@ -175,7 +201,7 @@ def test_another_corpus_or_vokenizer_is_refused_on_resume(vokenizer_folder, voke
         (corpus, other_image_head, "another image_head"),
     ]:
         with pytest.raises(ArtifactError, match=f"cannot be resumed.*{message}"):
-            vokenize(changed, with_vokenizer, stopped, resume=True)
+            in_small_shards(changed, with_vokenizer, stopped, resume=True)
     assert len(shards(stopped)) == 2
 
 
@@ -184,14 +210,13 @@ def test_a_vokenizer_that_reads_in_other_windows_is_refused_on_resume(vokenizer_
     manifest = tmp_path / "vokenizer" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"max_length": 24', '"max_length": 6'))
     with pytest.raises(ArtifactError, match="cannot be resumed"):
-        vokenize(corpus, Vokenizer.from_pretrained(tmp_path / "vokenizer"), stopped, resume=True)
+        in_small_shards(corpus, Vokenizer.from_pretrained(tmp_path / "vokenizer"), stopped, resume=True)
 
 
-def test_a_finished_job_is_not_done_again(vokenizer, corpus, voken_corpus_folder, tmp_path, monkeypatch):
+def test_a_finished_job_is_not_done_again(vokenizer, corpus, voken_corpus_folder, tmp_path):
     shutil.copytree(voken_corpus_folder, tmp_path / "vokens")
     before = shards(tmp_path / "vokens")
-    monkeypatch.setattr(job, "write_shard", None)
-    assert len(vokenize(corpus, vokenizer, tmp_path / "vokens", resume=True)) == 80
+    assert len(vokenize(corpus, vokenizer, tmp_path / "vokens", engine=None, resume=True)) == 80
     assert shards(tmp_path / "vokens") == before
     with pytest.raises(ArtifactError, match="already holds a finished voken-corpus"):
         vokenize(corpus, vokenizer, tmp_path / "vokens")
@@ -210,27 +235,201 @@ def test_bytes_that_are_not_text_are_skipped_and_reported(vokenizer, tmp_path):
     assert skipped == {"not UTF-8": {"count": 1, "first": [f"{tmp_path / 'corpus.txt'}:11"]}}
 
 
-def vokenize_here(world_folder, vokenizer_folder, out, resume, seconds_per_shard):
-    """Vokenize the world's text ten lines at a time; in a process that is to be killed, slowly."""
-    write_shard, kept = job.write_shard, write_corpus.__kwdefaults__["lines_per_shard"]
-
-    def slowly(*args):
-        write_shard(*args)
-        time.sleep(seconds_per_shard)
-
-    job.write_shard, write_corpus.__kwdefaults__["lines_per_shard"] = slowly, 10
-    try:
-        vokenize(Corpus(world_folder / "corpus.txt"), Vokenizer.from_pretrained(vokenizer_folder), out, resume=resume)
-    finally:
-        job.write_shard, write_corpus.__kwdefaults__["lines_per_shard"] = write_shard, kept
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_workers_leave_the_same_folder(corpus, vokenizer, tmp_path, whole, workers):
+    in_small_shards(corpus, vokenizer, tmp_path / "vokens", engine=partial(in_processes, workers=workers))
+    assert contents(tmp_path / "vokens") == whole
 
 
-def test_a_killed_job_resumed_leaves_the_same_folder(world_folder, vokenizer_folder, tmp_path, kill_when):
-    killed = tmp_path / "killed"
-    vokenize_here(world_folder, vokenizer_folder, tmp_path / "whole", False, 0)
-    second = shard_path(killed, 1)
-    kill_when(second.exists, vokenize_here, world_folder, vokenizer_folder, killed, False, 0.2)
-    assert 2 <= len(shards(killed)) < NUM_SHARDS
-    vokenize_here(world_folder, vokenizer_folder, killed, True, 0)
-    assert shards(killed) == shards(tmp_path / "whole")
-    assert len(shards(killed)) == NUM_SHARDS
+class Slow:
+    """A work that takes its time, and notes who does it."""
+
+    def __init__(self, work, seconds, note=None):
+        self.work, self.num_vokens, self.seconds, self.note = work, work.num_vokens, seconds, note
+
+    def __call__(self, index, task, clock):
+        if self.note:
+            (self.note / str(os.getpid())).touch()
+        time.sleep(self.seconds)
+        return self.work(index, task, clock)
+
+
+def slowly(work, tasks, engine=here, **slow):
+    return engine(Slow(work, **slow), tasks)
+
+
+def vokenize_slowly(world_folder, vokenizer_folder, out, workers, note=None):
+    """A job that is to be killed."""
+    engine = partial(slowly, engine=engine_of("local", workers), seconds=0.03, note=note)
+    corpus, vokenizer = Corpus(world_folder / "corpus.txt"), Vokenizer.from_pretrained(vokenizer_folder)
+    in_small_shards(corpus, vokenizer, out, engine=engine, resume=True)
+
+
+def test_a_job_killed_ten_times_leaves_the_same_folder(
+    corpus, vokenizer, world_folder, vokenizer_folder, tmp_path, kill_when, whole
+):
+    out = tmp_path / "killed"
+    for kill in range(10):
+        rng, before = keyed_rng(0, kill), len(shards(out)) if out.exists() else 0
+        more, moment = int(rng.integers(0, 3)), float(rng.random() * 0.04)
+
+        def far_enough(wanted=before + more, moment=moment):
+            if not (out / "run.json").exists() or len(list(out.glob("shard-*"))) < wanted:
+                return False
+            time.sleep(moment)
+            return True
+
+        kill_when(far_enough, vokenize_slowly, world_folder, vokenizer_folder, out, 1 + kill % 2)
+    assert 5 < len(shards(out)) < len(whole)
+    in_small_shards(corpus, vokenizer, out, resume=True)
+    assert contents(out) == whole
+
+
+def test_workers_die_with_the_job(world_folder, vokenizer_folder, tmp_path, kill_when):
+    (note := tmp_path / "note").mkdir()
+    kill_when(
+        lambda: len(list(note.iterdir())) == 2,
+        vokenize_slowly,
+        world_folder,
+        vokenizer_folder,
+        tmp_path / "out",
+        2,
+        note,
+    )
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid.name}").exists() for pid in note.iterdir()):
+            return
+        time.sleep(0.05)
+    pytest.fail("a worker lives on")
+
+
+class Killed:
+    """A work whose worker is killed at one shard, once."""
+
+    def __init__(self, work, once):
+        self.work, self.num_vokens, self.once = work, work.num_vokens, once
+
+    def __call__(self, index, task, clock):
+        if index == 5 and not self.once.exists():
+            self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.work(index, task, clock)
+
+
+def test_a_dead_worker_is_told_and_the_job_can_go_on(corpus, vokenizer, tmp_path, whole):
+    def engine(work, tasks):
+        return in_processes(Killed(work, tmp_path / "once"), tasks, workers=2)
+
+    with pytest.raises(SightreadError, match=r"a worker died.*--resume.*--workers than 2"):
+        in_small_shards(corpus, vokenizer, tmp_path / "vokens", engine=engine)
+    in_small_shards(corpus, vokenizer, tmp_path / "vokens", engine=engine, resume=True)
+    assert contents(tmp_path / "vokens") == whole
+
+
+def test_a_full_disk_is_told_and_the_job_can_go_on(corpus, vokenizer, tmp_path, whole, monkeypatch):
+    def full(path, data):
+        if path == shard_path(tmp_path / "vokens", 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    write = job.write_atomic
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_atomic", full)
+        with pytest.raises(ArtifactError, match=r"cannot write .*shard-00003.*No space left.*--resume"):
+            in_small_shards(corpus, vokenizer, tmp_path / "vokens", engine=partial(in_processes, workers=2))
+    in_small_shards(corpus, vokenizer, tmp_path / "vokens", resume=True)
+    assert contents(tmp_path / "vokens") == whole
+
+
+def test_sigterm_ends_with_a_code_of_its_own(vokenizer_folder, world_folder, tmp_path):
+    text = (world_folder / "corpus.txt").read_text().splitlines()
+    lines = [" ".join(keyed_rng(i).permutation(text)[:20]) for i in range(10_000)]
+    (tmp_path / "corpus.txt").write_text("\n".join(lines))
+    out, command = tmp_path / "out", "from sightread.cli import app; app()"
+    verb = ["vokenize", "--corpus", tmp_path / "corpus.txt", "--vokenizer", vokenizer_folder, "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, *map(str, verb), "--workers", "2"], stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (out.exists() and shards(out)):
+        time.sleep(0.05)
+    process.terminate()
+    message = process.communicate()[1]
+    assert process.returncode == 143, message
+    assert "stopped; what was written is kept, go on with --resume" in message
+    assert (out / "run.json").exists()
+    assert not (out / "manifest.json").exists()
+
+
+def test_tasks_are_not_read_far_ahead(vokenizer):
+    handed_out, most = 0, 0
+
+    def tasks():
+        nonlocal handed_out
+        for index in range(40):
+            handed_out += 1
+            yield index, [f"the box is red . {index}"]
+
+    for done, _ in enumerate(in_processes(Vokenize(vokenizer), tasks(), workers=2)):
+        most = max(most, handed_out - done)
+    assert handed_out == 40
+    assert most <= 6
+
+
+def test_shards_grow_so_that_large_corpora_make_few():
+    lines = ["x" * 10] * 3000
+    parts = list(cut(lines, 100))
+    assert [line for part in parts for line in part] == lines
+    assert [len(part) for part in parts[:-1]] == [10 << min(i // 16, 6) for i in range(len(parts) - 1)]
+    assert list(cut([], 100)) == []
+    assert list(cut(["x" * 1000, "y"], 100)) == [["x" * 1000], ["y"]]
+
+
+def test_lines_that_are_the_same_are_read_once(vokenizer, tmp_path):
+    (tmp_path / "corpus.txt").write_text("the red box\na cup\nthe red box\n" * 20)
+    read = []
+    hook = vokenizer.text_encoder.register_forward_hook(lambda _, args, __: read.append(len(args[0])))
+    made = vokenize(Corpus(tmp_path / "corpus.txt"), vokenizer, tmp_path / "vokens")
+    hook.remove()
+    assert sum(read) == 2
+    for line in made:
+        assert line.voken_ids.tolist() == [token.rows[0] for token in vokenizer([line.text])[0]]
+
+
+def test_verifying_finds_vokens_that_are_wrong(vokenizer, corpus, tmp_path):
+    made = in_small_shards(corpus, vokenizer, tmp_path / "vokens")
+    found = verify(made, vokenizer, 30)
+    assert (found.lines, found.same + found.tied, found.share) == (30, found.tokens, 1.0)
+    assert verify(made, vokenizer, 1000).tokens == made.num_tokens
+    assert "30 lines agree with brute force (100.000%)" in str(found)
+    random = random_vokens(made, vokenizer.tokenizer, tmp_path / "random", seed=0)
+    assert verify(random, vokenizer, 80).share < 0.3
+
+
+def test_bf16_is_bf16_and_says_so(vokenizer, corpus, tmp_path):
+    low = vokenizer.reading(precision="bf16")
+    ids = np.array(vokenizer.tokenizer("the red box", add_special_tokens=False)["input_ids"])
+    gap = (low.token_vectors([ids])[0] - vokenizer.token_vectors([ids])[0]).abs().max()
+    assert 1e-5 < gap < 0.1
+    made = vokenize(corpus, vokenizer, tmp_path / "vokens", precision="bf16")
+    assert made.artifact.inputs["precision"] == "bf16"
+    with pytest.raises(ArtifactError, match="another precision"):
+        vokenize(corpus, vokenizer, tmp_path / "vokens", resume=True)
+    with pytest.raises(ConfigError, match="precision"):
+        vokenize(corpus, vokenizer, tmp_path / "other", precision="fp8")
+
+
+def test_engines_that_do_not_exist_are_refused():
+    with pytest.raises(ConfigError, match="'slurm'"):
+        engine_of("slurm", None)
+    with pytest.raises(ConfigError, match="at least one"):
+        engine_of("local", 0)
+    assert engine_of("local", 1) is here
+
+
+def test_the_job_tells_how_it_went(vokenizer, corpus, tmp_path):
+    said = []
+    in_small_shards(corpus, vokenizer, tmp_path / "vokens", say=said.append)
+    report = VokenCorpus(tmp_path / "vokens").artifact.report
+    assert f"{report['tokens']:,} tokens in" in said[0]
+    assert all(f"{stage} " in said[0] for stage in ("tokenizing", "encoding", "searching", "writing"))
+    assert said[1].startswith(f"{report['pictures_used']} of 24 pictures chosen")

@@ -8,14 +8,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sightread.data.corpora import Corpus
-from sightread.data.voken_corpus import Line, VokenCorpus
+from sightread.data.voken_corpus import VokenCorpus, num_lines
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.runtime import data_root
-from sightread.vokenization import job
-from sightread.vokenization.job import tokenize, tokenize_lines, vokenize, write_corpus
+from sightread.vokenization import engines, job
+from sightread.vokenization.job import tokenize, vokenize
 from sightread.vokenization.revokenize import NO_MATCH, align, carry_over, revokenize
+from sightread.vokenization.work import tokenize_lines
 from sightread.vokenizer import Vokenizer
+from voken_shards import line_of, shard_of
 
 
 def brute_force(sources, targets):
@@ -99,7 +101,7 @@ texts = st.one_of(
 
 
 def spans_agree(tokenizers, text):
-    lines = [tokenize_lines(tokenizer, [text])[0] for tokenizer in tokenizers]
+    lines = [next(iter(tokenize_lines(tokenizer, [text]))) for tokenizer in tokenizers]
     all_spans = [[*zip(line.starts.tolist(), line.ends.tolist(), strict=True)] for line in lines]
     for line, spans_of_line in zip(lines, all_spans, strict=True):
         assert len(line.token_ids) == len(spans_of_line)
@@ -128,19 +130,15 @@ def test_spans_of_published_tokenizers(published_tokenizers, text):
     spans_agree(published_tokenizers, text)
 
 
-def line_of(spans_of_line, vokens=()):
-    borders = np.array(spans_of_line, dtype=np.int32).reshape(-1, 2)
-    ids = np.zeros(len(borders), np.int32)
-    return Line("", ids, borders[:, 0], borders[:, 1], np.array(vokens, dtype=np.int64))
-
-
-@given(spans, spans, st.randoms(use_true_random=False))
-def test_tokens_that_overlap_nothing_get_no_voken(sources, targets, random):
-    vokens = [random.randrange(6) for _ in sources]  # of V = 5: some sources have none themselves
-    carried = carry_over(line_of(sources, vokens), line_of(targets), 5)
-    expected = [5 if i == NO_MATCH else vokens[i] for i in brute_force(sources, targets)]
-    assert carried.tolist() == expected
-    assert len(carried) == len(targets)
+@given(st.lists(st.tuples(spans, spans), max_size=4), st.randoms(use_true_random=False))
+def test_tokens_that_overlap_nothing_in_their_line_get_no_voken(lines, random):
+    old, new, expected = [], [], []
+    for sources, targets in lines:
+        vokens = [random.randrange(6) for _ in sources]  # of V = 5: some sources have none themselves
+        old.append(line_of("x" * 18, [0] * len(sources), sources, vokens))  # spans reach 18 at most
+        new.append(line_of("x" * 18, [0] * len(targets), targets, [0] * len(targets)))
+        expected += [5 if i == NO_MATCH else vokens[i] for i in brute_force(sources, targets)]
+    assert carry_over(shard_of(old), shard_of(new), 5).tolist() == expected
 
 
 def columns(corpus):
@@ -180,13 +178,16 @@ def test_to_another_tokenizer_every_token_takes_its_best_overlap(source, built_t
 
 
 @pytest.fixture
-def in_shards(vokenizer_folder, world_folder, tmp_path, monkeypatch):
-    """The voken corpus in eight shards of ten lines."""
-    monkeypatch.setitem(write_corpus.__kwdefaults__, "lines_per_shard", 10)
+def in_shards(vokenizer_folder, world_folder, tmp_path):
+    """The voken corpus in several shards."""
     corpus = Corpus(world_folder / "corpus.txt")
-    made = vokenize(corpus, Vokenizer.from_pretrained(vokenizer_folder), tmp_path / "in_shards")
-    monkeypatch.undo()
-    return made
+    return vokenize(corpus, Vokenizer.from_pretrained(vokenizer_folder), tmp_path / "in_shards", shard_size=300)
+
+
+def three_shards(work, tasks):
+    """An engine that breaks down."""
+    yield from itertools.islice(engines.here(work, tasks), 3)
+    raise InterruptedError
 
 
 def shards(folder):
@@ -195,23 +196,17 @@ def shards(folder):
 
 def test_shards_are_cut_as_the_sources(in_shards, source, built_tokenizers, tmp_path):
     made = revokenize(in_shards, built_tokenizers["byte-level"], tmp_path / "a")
-    assert len(made.shards) == len(in_shards.shards) == 8
+    assert [num_lines(path) for path in made.shards] == [num_lines(path) for path in in_shards.shards]
+    assert len(made.shards) > 5
     assert columns(made) == columns(revokenize(source, built_tokenizers["byte-level"], tmp_path / "b"))
 
 
-def test_a_stopped_run_resumed_leaves_the_same_folder(in_shards, built_tokenizers, tmp_path, monkeypatch):
-    tokenizer, write_shard = built_tokenizers["unigram"], job.write_shard
+def test_a_stopped_run_resumed_leaves_the_same_folder(in_shards, built_tokenizers, tmp_path):
+    tokenizer = built_tokenizers["unigram"]
     revokenize(in_shards, tokenizer, tmp_path / "whole")
 
-    def write_three(folder, index, *args):
-        if index == 3:
-            raise InterruptedError
-        write_shard(folder, index, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "write_shard", write_three)
-        with pytest.raises(InterruptedError):
-            revokenize(in_shards, tokenizer, tmp_path / "stopped")
+    with pytest.raises(InterruptedError):
+        revokenize(in_shards, tokenizer, tmp_path / "stopped", engine=three_shards)
     assert len(shards(tmp_path / "stopped")) == 3
     with pytest.raises(ArtifactError, match="another tokenizer"):
         revokenize(in_shards, built_tokenizers["wordpiece"], tmp_path / "stopped", resume=True)
@@ -219,21 +214,14 @@ def test_a_stopped_run_resumed_leaves_the_same_folder(in_shards, built_tokenizer
     assert shards(tmp_path / "stopped") == shards(tmp_path / "whole")
 
 
-def test_other_vokens_of_the_same_text_are_not_mixed_in_on_resume(in_shards, built_tokenizers, tmp_path, monkeypatch):
+def test_other_vokens_of_the_same_text_are_not_mixed_in_on_resume(in_shards, built_tokenizers, tmp_path):
     """Random vokens have the text, tokens and bank of those they control for, and are other vokens all the same."""
-    tokenizer, write_shard = built_tokenizers["unigram"], job.write_shard
+    tokenizer = built_tokenizers["unigram"]
     own = load_tokenizer(in_shards.path / "tokenizer")
-    others = job.random_vokens(in_shards, own, tmp_path / "random", seed=0, lines_per_shard=10)
+    others = job.random_vokens(in_shards, own, tmp_path / "random", seed=0)
 
-    def write_three(folder, index, *args):
-        if index == 3:
-            raise InterruptedError
-        write_shard(folder, index, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "write_shard", write_three)
-        with pytest.raises(InterruptedError):
-            revokenize(in_shards, tokenizer, tmp_path / "stopped")
+    with pytest.raises(InterruptedError):
+        revokenize(in_shards, tokenizer, tmp_path / "stopped", engine=three_shards)
     with pytest.raises(ArtifactError, match="cannot be resumed"):
         revokenize(others, tokenizer, tmp_path / "stopped", resume=True)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -42,6 +44,12 @@ Only = Annotated[
 ]
 VokenizerPath = Annotated[str, typer.Option("--vokenizer", help="Folder or Hub name of a vokenizer.")]
 Cache = Annotated[Path | None, typer.Option("--cache", help="Folder that keeps picture features, computed once.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes that share the work. [default: one a core, or one a GPU]", min=1)
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="local: this machine; ray: the Ray cluster (needs sightread\\[ray]).")
+]
 MaxSkipped = Annotated[float, typer.Option(help="Share of bad items above which it is an error.")]
 
 
@@ -55,21 +63,32 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                 from sightread.train import quiet_progress
 
                 quiet_progress()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, _terminate)
             function(*args, **kwargs)
         except SightreadError as error:
             if _debug:
                 traceback.print_exc()
             typer.echo(f"sightread: {error}", err=True)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            code = 143 if isinstance(stop, _Terminated) else 130
             typer.echo("sightread: stopped; what was written is kept, go on with --resume", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(code) from None
         except Exception:
             traceback.print_exc()
             typer.echo("sightread: this is a bug in sightread; please report it with the lines above", err=True)
             raise typer.Exit(1) from None
 
     return app.command(function.__name__)(run)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does, but for the exit code."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 _debug = False

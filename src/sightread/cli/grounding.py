@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from sightread.cli.app import (
     Cache,
     CaptionsPath,
+    EngineName,
     ImagesPath,
     MaxSkipped,
     Only,
@@ -20,6 +22,7 @@ from sightread.cli.app import (
     Seed,
     Settings,
     VokenizerPath,
+    Workers,
     check_writable,
     report_of,
     say_skipped,
@@ -196,23 +199,60 @@ def vokenize(
     text_column: Annotated[str, typer.Option(help="Text column of a data set.")] = "text",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     max_lines: Annotated[int | None, typer.Option(help="Read no more lines than this.")] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Tokens read at once; longer lines are cut with overlap. [default: the vokenizer's]"),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Of the text encoder: fp32, bf16, or auto: bf16 where the hardware multiplies in it.")
+    ] = "auto",
+    index: Annotated[
+        str,
+        typer.Option(help="What searches the bank: exact, or flat, ivf or hnsw of FAISS (needs sightread\\[faiss])."),
+    ] = "exact",
+    verify: Annotated[
+        int, typer.Option(help="At the end, compute so many random lines again by brute force in fp32.")
+    ] = 0,
+    workers: Workers = None,
+    engine: EngineName = "local",
     max_skipped: MaxSkipped = 0.1,
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
     """Give every token of a corpus its picture.
 
+    It may be killed at any moment: run again with --resume, it makes what is missing, to the same bytes.
+
     Example: `sightread vokenize --corpus wiki.txt.gz --vokenizer vokenizer --out vokens`
     """
+    from sightread.config import check_choice
     from sightread.data.corpora import Corpus
+    from sightread.runtime import has_fast_bf16
+    from sightread.vokenization.job import engine_of
     from sightread.vokenization.job import vokenize as run_vokenize
-    from sightread.vokenizer import Vokenizer
+    from sightread.vokenization.verify import index_recall
+    from sightread.vokenization.verify import verify as run_verify
+    from sightread.vokenizer import PRECISIONS, Vokenizer
 
+    check_choice("--precision", precision, ("auto", *PRECISIONS))
+    if precision == "auto":
+        precision = "bf16" if has_fast_bf16() else "fp32"
     lines = Corpus(corpus, text_column=text_column, split=split, max_lines=max_lines, max_skipped=max_skipped)
-    made = run_vokenize(lines, Vokenizer.from_pretrained(vokenizer), out, overwrite=overwrite, resume=resume)
-    report = made.artifact.report
-    say_skipped(report["skipped"])
-    typer.echo(f"{report['tokens']} tokens in {report['lines']} lines, {report['seconds']:.0f} s, in {out}")
+    reader = Vokenizer.from_pretrained(vokenizer).reading(max_length=max_length, index=index)
+    made = run_vokenize(
+        lines, reader, out, precision=precision, engine=engine_of(engine, workers), say=partial(typer.echo, err=True),
+        overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    say_skipped(made.artifact.report["skipped"])
+    typer.echo(
+        f"{made.num_tokens:,} tokens in {len(made):,} lines and {len(made.shards):,} shards, {precision}, in {out}"
+    )
+    if index != "exact":
+        typer.echo(
+            f"index {index} finds the best picture of {index_recall(made, reader):.1%} of the tokens of 200 lines"
+        )
+    if verify:
+        typer.echo(str(run_verify(made, reader, verify)))
 
 
 @verb
@@ -220,6 +260,8 @@ def revokenize(
     vokens: Annotated[Path, typer.Option(help="A voken corpus.")],
     tokenizer: Annotated[str, typer.Option(help="Folder or Hub name of the target's fast tokenizer.")],
     out: Out,
+    workers: Workers = None,
+    engine: EngineName = "local",
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
@@ -229,12 +271,16 @@ def revokenize(
     """
     from sightread.data.voken_corpus import VokenCorpus
     from sightread.encoders.text import load_tokenizer
+    from sightread.vokenization.job import engine_of
     from sightread.vokenization.revokenize import revokenize as run_revokenize
 
     source = VokenCorpus(vokens)
-    made = run_revokenize(source, load_tokenizer(tokenizer), out, overwrite=overwrite, resume=resume)
-    report = made.artifact.report
-    typer.echo(f"{report['tokens']} tokens, {report['no_voken']} of them without a voken, in {out}")
+    made = run_revokenize(
+        source, load_tokenizer(tokenizer), out, engine=engine_of(engine, workers), say=partial(typer.echo, err=True),
+        overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    without = made.artifact.report["no_voken"]
+    typer.echo(f"{made.num_tokens:,} tokens, {without:,} of them without a voken, in {out}")
 
 
 @verb

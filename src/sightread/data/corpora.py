@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from sightread.artifacts import digest, digest_file
 from sightread.data.skipped import Skipped
-from sightread.data.sources import decoded_lines, is_dataset, load_dataset
+from sightread.data.sources import bytes_read, decoded_lines, is_dataset, load_dataset
 from sightread.errors import DataError
 
 SUFFIXES = (".txt", ".txt.gz", ".text", ".raw")
@@ -42,7 +44,9 @@ class Corpus:
     ) -> None:
         self.source, self.max_lines, self.max_skipped = str(source), max_lines, max_skipped
         self.text_column, self.split = text_column, split
-        self.skipped = Skipped()
+        self.skipped, self._lines_read = Skipped(), 0
+        self._file: IO[bytes] | None = None  # how far the present pass has got: bytes of files, or rows
+        self._done, self._total = 0, 1
         path = Path(source)
         self.files: list[Path] = []
         if is_dataset(source):
@@ -55,8 +59,16 @@ class Corpus:
             raise DataError(f"no text at {path}: expected a file, or a folder of {', '.join(SUFFIXES)} files")
 
     def __iter__(self) -> Iterator[str]:
-        self.skipped = Skipped()
-        return itertools.islice(self._lines() if self.files else self._rows(), self.max_lines)
+        self.skipped, self._lines_read = Skipped(), 0
+        for line in itertools.islice(self._lines() if self.files else self._rows(), self.max_lines):
+            self._lines_read += 1
+            yield line
+
+    @property
+    def share_read(self) -> float:
+        """About what share of the corpus the present pass has read, 0 to 1."""
+        within = bytes_read(self._file) if self._file and not self._file.closed else 0
+        return max((self._done + within) / self._total, self._lines_read / self.max_lines if self.max_lines else 0.0)
 
     @property
     def digest(self) -> str:
@@ -72,14 +84,17 @@ class Corpus:
         return digest(*content, str(self.max_lines))
 
     def _lines(self) -> Iterator[str]:
-        total = 0
+        total, self._done, self._total = 0, 0, max(sum(path.stat().st_size for path in self.files), 1)
         for path in self.files:
-            for _, line in decoded_lines(path, self.skipped):
+            for _, line in decoded_lines(path, self.skipped, partial(setattr, self, "_file")):
                 total += 1
                 if line.strip():
                     yield line.strip()
+            self._done += path.stat().st_size
         self.skipped.check(total + self.skipped.count, self.max_skipped, f"lines of {self.source}")
 
     def _rows(self) -> Iterator[str]:
-        for row in load_dataset(self.source, self.split, [self.text_column]):
+        rows = load_dataset(self.source, self.split, [self.text_column])
+        self._total = len(rows)
+        for self._done, row in enumerate(rows, start=1):
             yield from filter(None, map(str.strip, (row[self.text_column] or "").splitlines()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,8 +19,20 @@ def open_bytes(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def decoded_lines(path: Path, skipped: Skipped) -> Iterator[tuple[int, str]]:
+def bytes_read(file: IO[bytes]) -> int:
+    """How many of its bytes on disk have been read of a file that `open_bytes` opened."""
+    return (file.fileobj if isinstance(file, gzip.GzipFile) else file).tell()
+
+
+def decoded_lines(
+    path: Path, skipped: Skipped, opened: Callable[[IO[bytes]], object] = id
+) -> Iterator[tuple[int, str]]:
     """Number (from 1) and text of each line, without its line end; lines that are not UTF-8 are skipped.
+
+    Args:
+        path: The file.
+        skipped: Told of lines that are left out.
+        opened: Given the open file, for `bytes_read`.
 
     Raises:
         DataError: If a gzip file is broken.
@@ -28,6 +40,7 @@ def decoded_lines(path: Path, skipped: Skipped) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with open_bytes(path) as file:
+            opened(file)
             for number, line in enumerate(file, start=1):
                 try:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -13,7 +13,8 @@ tokenized is a voken corpus with V = 0. The shards load as they are with `datase
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sightread.artifacts import Artifact, check_fits
+from sightread.artifacts import Artifact, check_fits, digest
 from sightread.contracts import IGNORED
 from sightread.errors import ArtifactError, ConfigError
 
@@ -46,6 +47,35 @@ class Line:
     starts: np.ndarray
     ends: np.ndarray
     voken_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Tokenized lines, end to end.
+
+    Attributes:
+        texts: The raw lines.
+        begins: First token of each line, and after the last the number of all, int64 (lines + 1,).
+        token_ids: int32 (T,).
+        starts: First character of each token within its line, int32 (T,).
+        ends: One past its last character, int32 (T,).
+        voken_ids: Bank rows, int64 (T,); V where a token has none.
+    """
+
+    texts: list[str]
+    begins: np.ndarray
+    token_ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    voken_ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[Line]:
+        columns = (self.token_ids, self.starts, self.ends, self.voken_ids)
+        for text, (begin, end) in zip(self.texts, itertools.pairwise(self.begins.tolist()), strict=True):
+            yield Line(text, *(column[begin:end] for column in columns))
 
 
 def voken_dtype(num_vokens: int) -> np.dtype[Any]:
@@ -77,9 +107,11 @@ class VokenCorpus:
         return int(self.artifact.report["tokens"])
 
     @property
-    def lines_per_shard(self) -> int:
-        """Lines in every shard but the last."""
-        return int(self.artifact.config["lines_per_shard"])
+    def digest(self) -> str:
+        """Digest of its tokens and vokens, from the manifest."""
+        if "digests" not in self.artifact.report:
+            raise ArtifactError(f"{self.path} was made by an older version; make it again")
+        return digest(str(self.num_vokens), self.artifact.inputs["tokenizer"], *self.artifact.report["digests"])
 
     def __len__(self) -> int:
         return int(self.artifact.report["lines"])
@@ -112,25 +144,11 @@ class VokenCorpus:
             table = _read_table(shard, ["token_ids", "voken_ids"])
             tokens.append(_flattened(table["token_ids"]).astype(np.int32))
             vokens.append(_flattened(table["voken_ids"]).astype(np.int32))
-            lengths.append(np.diff(_offsets(table["token_ids"])))
+            lengths.append(np.diff(_begins(table["token_ids"])))
         flat_vokens = np.concatenate(vokens) if vokens else np.zeros(0, np.int32)
         flat_vokens[flat_vokens == self.num_vokens] = IGNORED
         flat_tokens = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
         return flat_tokens, flat_vokens, np.cumsum(np.concatenate(lengths))
-
-
-class TextOf:
-    """The raw lines of a voken corpus, as a corpus to be tokenized anew.
-
-    Attributes:
-        digest: Digest of the text they came from.
-    """
-
-    def __init__(self, source: VokenCorpus) -> None:
-        self.source, self.digest = source, source.artifact.inputs["corpus"]
-
-    def __iter__(self) -> Iterator[str]:
-        return (line.text for line in self.source)
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -138,35 +156,28 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.parquet"
 
 
-def write_shard(folder: Path, index: int, lines: Sequence[Line], num_vokens: int) -> None:
-    """Write one shard, whole or not at all."""
-    dtype = voken_dtype(num_vokens)
-    table = pa.table(
-        {
-            "text": pa.array([line.text for line in lines], pa.string()),
-            **{
-                name: _list_array([getattr(line, name) for line in lines], np.dtype(np.int32))
-                for name in ("token_ids", "starts", "ends")
-            },
-            "voken_ids": _list_array([line.voken_ids for line in lines], dtype),
-        }
-    )
-    path = shard_path(folder, index)
-    aside = path.with_suffix(".tmp")
-    pq.write_table(table, aside, compression="zstd")
-    aside.replace(path)
+def shard_bytes(shard: Shard, num_vokens: int) -> bytes:
+    """A shard as a Parquet file; the same shard gives the same bytes."""
+    columns = {name: getattr(shard, name).astype(np.int32, copy=False) for name in ("token_ids", "starts", "ends")}
+    columns["voken_ids"] = shard.voken_ids.astype(voken_dtype(num_vokens))
+    begins = pa.array(shard.begins.astype(np.int32))
+    lists = {name: pa.ListArray.from_arrays(begins, pa.array(column)) for name, column in columns.items()}
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": pa.array(shard.texts, pa.string()), **lists}), out, compression="zstd")
+    return out.getvalue().to_pybytes()
 
 
-def read_shard(path: Path) -> list[Line]:
-    """All lines of one shard; raises `ArtifactError` if it is torn."""
+def read_shard(path: Path) -> Shard:
+    """One shard; raises `ArtifactError` if it is torn."""
     table = _read_table(path)
-    offsets = _offsets(table["token_ids"])
     columns = {name: _flattened(table[name]) for name in ("token_ids", "starts", "ends", "voken_ids")}
     columns["voken_ids"] = columns["voken_ids"].astype(np.int64)
-    return [
-        Line(text, **{name: column[begin:end] for name, column in columns.items()})
-        for text, begin, end in zip(table["text"].to_pylist(), offsets[:-1], offsets[1:], strict=True)
-    ]
+    return Shard(table["text"].to_pylist(), _begins(table["token_ids"]), **columns)
+
+
+def num_lines(path: Path) -> int:
+    """How many lines a shard has."""
+    return int(pq.read_metadata(path).num_rows)
 
 
 def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -176,17 +187,10 @@ def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise ArtifactError(f"{path} cannot be read ({error}); delete it and run again with --resume") from error
 
 
-def _list_array(rows: Sequence[np.ndarray], dtype: np.dtype[Any]) -> pa.Array:
-    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    values = np.concatenate(rows).astype(dtype) if rows else np.zeros(0, dtype)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.from_numpy_dtype(dtype)))
-
-
 def _flattened(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(column.combine_chunks().flatten())
 
 
-def _offsets(column: pa.ChunkedArray) -> np.ndarray:
+def _begins(column: pa.ChunkedArray) -> np.ndarray:
     lengths = np.asarray(column.combine_chunks().value_lengths(), dtype=np.int64)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])

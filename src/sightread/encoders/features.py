@@ -141,7 +141,7 @@ def token_features(encoder: TextEncoder, sentences: Sequence[str], *, batch_size
     for at in progress(range(0, len(order), batch_size), "token features"):
         rows = order[at : at + batch_size]
         ids = [np.array(encoded["input_ids"][i]) for i in rows]
-        states = encode_ids(encoder, ids).numpy()
+        states = encode_ids(encoder, ids).cpu().numpy()
         for row, state in zip(rows, states, strict=True):
             special = np.array(encoded["special_tokens_mask"][row], dtype=bool)
             vectors[begins[row] : begins[row + 1]] = state[: len(special)][~special]
@@ -149,11 +149,11 @@ def token_features(encoder: TextEncoder, sentences: Sequence[str], *, batch_size
 
 
 def encode_ids(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> torch.Tensor:
-    """Token vectors of sequences of different lengths, special tokens included, float32 (B, L, D) on the CPU."""
+    """Token vectors of sequences of different lengths, special tokens included, float32 (B, L, D)."""
     device = next(encoder.parameters()).device
     input_ids = pad(ids, encoder.tokenizer.pad_token_id or 0).to(device)
     mask = pad([np.ones(len(row), np.int64) for row in ids], 0).to(device)
-    return encoder(input_ids, mask).float().cpu()
+    return encoder(input_ids, mask).float()
 
 
 def progress(items: Any, what: str) -> Any:

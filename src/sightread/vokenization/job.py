@@ -1,159 +1,219 @@
 """From a corpus to a voken corpus: tokenize, assign each token its picture, write shards.
 
-A shard holds a fixed number of lines and depends on the corpus and the settings alone. It appears whole or not at all,
-so that a killed job, run again with `resume`, goes on after its last shard and ends with the same folder.
+A shard is the unit of work. It depends on the corpus and the settings alone, never on who makes it, and appears whole
+or not at all, so that a job that was killed, run again with `resume`, makes what is missing and ends with the same
+bytes.
 """
 
 from __future__ import annotations
 
-import itertools
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from sightread.artifacts import Artifact
+from sightread.artifacts import Artifact, digest_bytes, digest_file, write_atomic
+from sightread.config import check_choice
 from sightread.data.corpora import Corpus
-from sightread.data.voken_corpus import KIND, Line, TextOf, VokenCorpus, read_shard, shard_path, write_shard
+from sightread.data.voken_corpus import KIND, VokenCorpus, num_lines, read_shard, shard_path
 from sightread.encoders.text import check_fast, tokenizer_digest, weights_digest
-from sightread.runtime import keyed_rng
+from sightread.errors import ArtifactError, ConfigError
+from sightread.vokenization.engines import Engine, Work, here, in_processes, usable_devices
+from sightread.vokenization.summary import Progress, Summary, count
+from sightread.vokenization.work import DrawVokens, Tokenize, Vokenize
 from sightread.vokenizer import Vokenizer
 
-LINES_PER_SHARD = 2000
-Assign = Callable[[int, Sequence[Line]], list[np.ndarray]]
-"""What gives lines their vokens: (number of the first line, lines without vokens) -> one int64 (L,) a line."""
+SHARD_SIZE = 1 << 16  # characters in each of the first shards
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a voken corpus is written, whatever is in it.
+
+    Attributes:
+        engine: Where shards are made; see `engine_of`.
+        overwrite: Replace what is in the folder.
+        resume: Go on with an unfinished job in the folder.
+        say: Told how the job went, line by line.
+    """
+
+    engine: Engine = here
+    overwrite: bool = False
+    resume: bool = False
+    say: Callable[[str], None] = lambda _: None
+
+
+def engine_of(name: str, workers: int | None) -> Engine:
+    """The engine of this name.
+
+    Args:
+        name: "local" or "ray".
+        workers: Processes; None for one a core, or one a GPU.
+
+    Raises:
+        ConfigError: If there is no such engine, or there are no workers.
+        MissingExtra: If Ray is not installed.
+    """
+    check_choice("engine", name, ENGINES)
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers}: at least one is needed")
+    if name == "ray":
+        from sightread.vokenization.ray_engine import on_ray
+
+        return partial(on_ray, workers=workers)
+    workers = workers or usable_devices()
+    return here if workers == 1 else partial(in_processes, workers=workers)
 
 
 def vokenize(
-    corpus: Corpus, vokenizer: Vokenizer, out: Path | str, *, overwrite: bool = False, resume: bool = False
-) -> VokenCorpus:
+    corpus: Corpus, vokenizer: Vokenizer, out: Path | str, *, precision: str = "fp32", shard_size: int = SHARD_SIZE,
+    **options: Any,
+) -> VokenCorpus:  # fmt: skip
     """Give every token of a corpus its best picture.
 
     Args:
         corpus: Plain text.
-        vokenizer: What assigns the pictures; its tokenizer is the voken corpus's.
+        vokenizer: What assigns the pictures, by its bank's index; its tokenizer is the voken corpus's.
         out: Folder of the voken corpus.
-        overwrite: Replace what is in `out`.
-        resume: Go on with an unfinished job in `out`.
+        precision: Of encoding, "fp32" or "bf16"; see `Vokenizer.reading`.
+        shard_size: Characters in each of the first shards; see `cut`.
+        **options: See `Options`.
     """
-
-    def assign(_: int, lines: Sequence[Line]) -> list[np.ndarray]:
-        vectors = vokenizer.token_vectors([line.token_ids.astype(np.int64) for line in lines])
-        rows = vokenizer.bank.nearest(torch.cat(vectors))[1][:, 0].numpy()
-        return np.split(rows, np.cumsum([len(line.token_ids) for line in lines])[:-1])
-
     bank = vokenizer.bank
     inputs = {
         "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
-        "max_length": str(vokenizer.config.max_length), "layers": str(vokenizer.config.layers),
+        "max_length": str(vokenizer.config.max_length), "layers": str(vokenizer.config.layers), "precision": precision,
     }  # fmt: skip
-    return write_corpus(
-        corpus,
-        vokenizer.tokenizer,
-        out,
-        num_vokens=len(bank),
-        assign=assign,
-        inputs=inputs,
-        overwrite=overwrite,
-        resume=resume,
-    )
+    if bank.index != "exact":
+        inputs["index"] = bank.index
+    work = Vokenize(vokenizer.reading(precision=precision, index=bank.index))
+    return write_corpus(work, corpus, vokenizer.tokenizer, out, inputs=inputs, shard_size=shard_size, **options)
 
 
-def tokenize(corpus: Corpus, tokenizer: Any, out: Path | str, **flags: Any) -> VokenCorpus:
-    """A voken corpus without vokens (V = 0), for text-only pre-training; flags as for `vokenize`."""
-    return write_corpus(
-        corpus,
-        tokenizer,
-        out,
-        num_vokens=0,
-        assign=lambda _, lines: [np.zeros(len(x.token_ids), np.int64) for x in lines],
-        **flags,
-    )
+def tokenize(
+    corpus: Corpus, tokenizer: Any, out: Path | str, *, shard_size: int = SHARD_SIZE, **options: Any
+) -> VokenCorpus:
+    """A voken corpus without vokens (V = 0), for text-only pre-training; arguments as for `vokenize`."""
+    return write_corpus(Tokenize(tokenizer), corpus, tokenizer, out, shard_size=shard_size, **options)
 
 
-def random_vokens(source: VokenCorpus, tokenizer: Any, out: Path | str, *, seed: int, **flags: Any) -> VokenCorpus:
-    """The control: the same lines and tokens, each with a picture drawn by lot, keyed by its line."""
+def random_vokens(source: VokenCorpus, tokenizer: Any, out: Path | str, *, seed: int, **options: Any) -> VokenCorpus:
+    """The control: the same lines and tokens, each with a picture drawn by lot, keyed by its line.
 
-    def assign(first: int, lines: Sequence[Line]) -> list[np.ndarray]:
-        numbered = enumerate(lines, start=first)
-        return [keyed_rng(seed, i).integers(source.num_vokens, size=len(line.token_ids)) for i, line in numbered]
-
+    Args:
+        source: The voken corpus.
+        tokenizer: Its tokenizer.
+        out: Folder of the control.
+        seed: Of the draw.
+        **options: See `Options`.
+    """
     source.check_has_vokens()
+    source.check_tokenizer(tokenizer_digest(check_fast(tokenizer)))
     inputs = {"bank": source.artifact.inputs["bank"], "random": str(seed)}
-    return write_corpus(
-        TextOf(source), tokenizer, out, num_vokens=source.num_vokens, assign=assign, inputs=inputs, **flags
-    )
+    return write_corpus(DrawVokens(source.num_vokens, seed), source, tokenizer, out, inputs=inputs, **options)
 
 
 def write_corpus(
-    corpus: Any,
+    work: Work,
+    corpus: Corpus | VokenCorpus,
     tokenizer: Any,
     out: Path | str,
     *,
-    num_vokens: int,
-    assign: Assign,
-    inputs: dict[str, str] | None = None,
-    lines_per_shard: int = LINES_PER_SHARD,
-    overwrite: bool = False,
-    resume: bool = False,
+    inputs: Mapping[str, str] | None = None,
+    shard_size: int | None = None,
+    **options: Any,
 ) -> VokenCorpus:
-    """Tokenize a corpus, assign vokens, write shards; the common part of everything that makes a voken corpus.
+    """Have shards made and write them; the common part of everything that makes a voken corpus.
 
     Args:
-        corpus: Yields lines; has a `digest`.
-        tokenizer: A fast tokenizer.
-        out: Folder of the voken corpus.
-        num_vokens: V.
-        assign: What gives lines their vokens.
-        inputs: Digests of what `assign` rests on.
-        lines_per_shard: Lines in every shard but the last.
-        overwrite: Replace what is in `out`.
-        resume: Go on with an unfinished job in `out`.
+        work: How a shard is made: of some lines of a corpus, or of the path of a voken corpus's shard and the number of
+            its first line.
+        corpus: The text, or the voken corpus whose shards are made into others, one of each.
+        tokenizer: The tokenizer of the new voken corpus.
+        out: Its folder.
+        inputs: Digests of what the work rests on.
+        shard_size: Characters in each of the first shards of a corpus.
+        **options: See `Options`.
+
+    Raises:
+        ArtifactError: If the folder cannot be begun, or written.
     """
-    check_fast(tokenizer)
-    inputs = {"corpus": corpus.digest, "tokenizer": tokenizer_digest(tokenizer), **(inputs or {})}
-    config = {"num_vokens": num_vokens, "lines_per_shard": lines_per_shard}
-    artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
-    if artifact.finished:
-        return VokenCorpus(artifact.path)
-    started, counts = time.monotonic(), {"shards": 0, "lines": 0, "tokens": 0, "no_voken": 0}
-    tokenizer.save_pretrained(artifact.path / "tokenizer")
-    with tqdm(desc="tokens", unit=" tokens", disable=not sys.stderr.isatty()) as bar:
-        for index, texts in enumerate(_batched(corpus, lines_per_shard)):
-            if shard_path(artifact.path, index).exists():
-                lines = read_shard(shard_path(artifact.path, index))
-            else:
-                bare = tokenize_lines(tokenizer, texts)
-                vokens = assign(index * lines_per_shard, bare)
-                lines = [Line(x.text, x.token_ids, x.starts, x.ends, v) for x, v in zip(bare, vokens, strict=True)]
-                write_shard(artifact.path, index, lines, num_vokens)
-            counts["shards"] += 1
-            counts["lines"] += len(lines)
-            counts["tokens"] += sum(len(line.token_ids) for line in lines)
-            counts["no_voken"] += sum(int((line.voken_ids == num_vokens).sum()) for line in lines)
-            bar.update(sum(len(line.token_ids) for line in lines))
-    skipped = corpus.skipped.report() if isinstance(corpus, Corpus) else {}
-    artifact.finish({**counts, "skipped": skipped, "seconds": time.monotonic() - started})
+    how = Options(**options)
+    all_inputs = {"tokenizer": tokenizer_digest(check_fast(tokenizer)), **(inputs or {})}
+    if isinstance(corpus, VokenCorpus):
+        all_inputs |= {"corpus": corpus.artifact.inputs["corpus"], "vokens": corpus.digest}
+    else:
+        all_inputs |= {"corpus": corpus.digest}
+    config = {"num_vokens": work.num_vokens, "shard_size": shard_size}
+    artifact = Artifact.begin(out, KIND, config=config, inputs=all_inputs, overwrite=how.overwrite, resume=how.resume)
+    if not artifact.finished:
+        tokenizer.save_pretrained(artifact.path / "tokenizer")
+        tasks = _shards_of(corpus) if isinstance(corpus, VokenCorpus) else _cut_with_share(corpus, shard_size)
+        report = _make_shards(work, tasks, artifact.path, how)
+        skipped = corpus.skipped.report() if isinstance(corpus, Corpus) else {}
+        artifact.finish({**report, "skipped": skipped})
     return VokenCorpus(artifact.path)
 
 
-def tokenize_lines(tokenizer: Any, texts: Sequence[str]) -> list[Line]:
-    """Tokens and spans of raw lines, special tokens left out; every voken still missing (an empty array)."""
-    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    lines = []
-    for text, ids, spans in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        borders = np.array(spans, dtype=np.int32).reshape(-1, 2)
-        lines.append(Line(text, np.array(ids, np.int32), borders[:, 0], borders[:, 1], np.zeros(0, np.int64)))
-    return lines
+def _make_shards(work: Work, tasks: Iterable[tuple[Any, float]], folder: Path, how: Options) -> dict[str, Any]:
+    """Make the shards that are missing; tasks come with the share of the corpus that has been read up to them."""
+    summary, progress = Summary(work.num_vokens), Progress(how.say)
+
+    def missing() -> Iterator[tuple[int, Any]]:
+        for index, (task, progress.share) in enumerate(tasks):
+            path = shard_path(folder, index)
+            if path.exists():
+                summary.add(index, digest_file(path), count(read_shard(path), index, work.num_vokens))
+            else:
+                yield index, task
+
+    with closing(how.engine(work, missing())) as shards, progress:
+        for made in shards:
+            path = shard_path(folder, made.index)
+            try:
+                write_atomic(path, made.data)
+            except OSError as error:
+                raise ArtifactError(
+                    f"cannot write {path}: {error.strerror or error}; what is written is kept: mend that, and run "
+                    "again with --resume"
+                ) from error
+            summary.add(made.index, digest_bytes(made.data), made.counts)
+            progress.add(made.counts.tokens, made.seconds)
+    report = summary.report()
+    progress.tell(report, work.num_vokens)
+    return report
 
 
-def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+def _cut_with_share(corpus: Corpus, size: int | None) -> Iterator[tuple[list[str], float]]:
+    """Shards of lines, with the share of the corpus up to each."""
+    return ((lines, corpus.share_read) for lines in cut(corpus, size or SHARD_SIZE))
+
+
+def _shards_of(source: VokenCorpus) -> Iterator[tuple[tuple[Path, int], float]]:
+    """Path and first line of each shard, with the share of shards up to it."""
+    first = 0
+    for number, path in enumerate(source.shards, start=1):
+        yield (path, first), number / len(source.shards)
+        first += num_lines(path)
+
+
+def cut(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lines in shards of about so many characters.
+
+    Every 16 shards the size doubles, up to 64 times: a small corpus makes enough shards to keep all workers busy to the
+    end, and a large one does not make too many files.
+    """
+    lines, room, number = list[str](), size, 0
+    for text in texts:
+        lines.append(text)
+        room -= len(text)
+        if room <= 0:
+            yield lines
+            number += 1
+            lines, room = [], size << min(number // 16, 6)
+    if lines:
+        yield lines

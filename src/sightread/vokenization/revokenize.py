@@ -7,46 +7,60 @@ neighbour's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sightread.data.voken_corpus import Line, TextOf, VokenCorpus, read_shard
+from sightread.data.voken_corpus import Shard, VokenCorpus, read_shard
+from sightread.runtime import Clock
 from sightread.vokenization.job import write_corpus
+from sightread.vokenization.work import tokenize_lines
 
 NO_MATCH = -1
 
 
-def revokenize(
-    source: VokenCorpus, tokenizer: Any, out: Path | str, *, overwrite: bool = False, resume: bool = False
-) -> VokenCorpus:
+class Revokenize:
+    """Work: a shard -> the same text and pictures for another tokenizer; see `engines.Work`."""
+
+    def __init__(self, tokenizer: Any, num_vokens: int) -> None:
+        self.tokenizer, self.num_vokens = tokenizer, num_vokens
+
+    def __call__(self, index: int, task: tuple[Path, int], clock: Clock) -> Shard:
+        """The shard at that path, tokenized anew."""
+        with clock("reading"):
+            old = read_shard(task[0])
+        with clock("tokenizing"):
+            new = tokenize_lines(self.tokenizer, old.texts)
+        with clock("aligning"):
+            return replace(new, voken_ids=carry_over(old, new, self.num_vokens))
+
+
+def revokenize(source: VokenCorpus, tokenizer: Any, out: Path | str, **options: Any) -> VokenCorpus:
     """A voken corpus of the same text and pictures for any fast tokenizer.
 
     Args:
         source: The voken corpus.
         tokenizer: The target tokenizer; `DataError` if it is a slow one.
         out: Folder of the new voken corpus.
-        overwrite: Replace what is in `out`.
-        resume: Go on with an unfinished job in `out`.
+        **options: See `job.Options`.
     """
-
-    def assign(first: int, lines: Sequence[Line]) -> list[np.ndarray]:
-        olds = read_shard(source.shards[first // source.lines_per_shard])
-        return [carry_over(old, new, source.num_vokens) for old, new in zip(olds, lines, strict=True)]
-
     source.check_has_vokens()
-    inputs = {"bank": source.artifact.inputs["bank"], "vokens": source.artifact.digest}
-    return write_corpus(
-        TextOf(source), tokenizer, out, num_vokens=source.num_vokens, assign=assign, inputs=inputs,
-        lines_per_shard=source.lines_per_shard, overwrite=overwrite, resume=resume,
-    )  # fmt: skip
+    inputs = {"bank": source.artifact.inputs["bank"]}
+    return write_corpus(Revokenize(tokenizer, source.num_vokens), source, tokenizer, out, inputs=inputs, **options)
 
 
-def carry_over(old: Line, new: Line, num_vokens: int) -> np.ndarray:
-    """Vokens int64 (L,) of the new tokens of a line; `num_vokens` where there is none."""
-    best = align(old.starts, old.ends, new.starts, new.ends)
+def carry_over(old: Shard, new: Shard, num_vokens: int) -> np.ndarray:
+    """Vokens int64 (T,) of the new tokens of the same lines; `num_vokens` where there is none."""
+    # Every line has a range of characters of its own, so that the whole shard is aligned at once
+    base = np.cumsum([0, *(len(text) + 1 for text in old.texts)])[:-1]
+    spans = [
+        column.astype(np.int64) + np.repeat(base, np.diff(shard.begins))
+        for shard in (old, new)
+        for column in (shard.starts, shard.ends)
+    ]
+    best = align(*spans)
     return np.where(best == NO_MATCH, num_vokens, old.voken_ids[best] if len(old.voken_ids) else num_vokens)
 
 
@@ -70,20 +84,21 @@ def align(
     best, best_iou = np.full(len(target_starts), NO_MATCH, dtype=np.int64), np.zeros(len(target_starts))
     if not len(source_starts) or not len(target_starts):
         return best
-    ordered = bool((np.diff(source_starts) >= 0).all() and (np.diff(source_ends) >= 0).all())
-    # Only sources that end after the target's start and start before its end can overlap it: a short range if ordered.
-    first = np.searchsorted(source_ends, target_starts, side="right") if ordered else np.zeros_like(target_starts)
-    last = (
-        np.searchsorted(source_starts, target_ends, side="left")
-        if ordered
-        else np.full_like(target_starts, len(source_starts))
-    )
-    for step in range(int((last - first).max(initial=0))):
-        candidate = np.minimum(first + step, len(source_starts) - 1)
+    # Only sources that end after the target's start and begin before its end can overlap it. Tokens come in order but
+    # for oddities, so running extremes, which are the ends and starts themselves if ordered, bound a short range.
+    highest_end = np.maximum.accumulate(source_ends)
+    lowest_start = np.minimum.accumulate(source_starts[::-1])[::-1]
+    first = np.searchsorted(highest_end, target_starts, side="right")
+    last = np.searchsorted(lowest_start, target_ends, side="left")
+    open_, step = np.arange(len(target_starts)), 0  # targets with sources left to look at
+    while len(open_ := open_[first[open_] + step < last[open_]]):
+        candidate = first[open_] + step
         starts, ends = source_starts[candidate], source_ends[candidate]
-        shared = np.maximum(np.minimum(ends, target_ends) - np.maximum(starts, target_starts), 0)
-        union = (ends - starts) + (target_ends - target_starts) - shared
-        iou = np.where(first + step < last, shared / np.maximum(union, 1), 0.0)
-        better = iou > best_iou  # equal ratios of integers are equal as floats, so a tie stays with the earlier
-        best[better], best_iou[better] = candidate[better], iou[better]
+        wanted_starts, wanted_ends = target_starts[open_], target_ends[open_]
+        shared = np.maximum(np.minimum(ends, wanted_ends) - np.maximum(starts, wanted_starts), 0)
+        union = (ends - starts) + (wanted_ends - wanted_starts) - shared
+        iou = shared / np.maximum(union, 1)
+        better = iou > best_iou[open_]  # equal ratios of integers are equal as floats, so a tie stays with the earlier
+        best[open_[better]], best_iou[open_[better]] = candidate[better], iou[better]
+        step += 1
     return best

@@ -1,0 +1,145 @@
+"""How fast this machine vokenizes and revokenizes, end to end, as commands; prints one table.
+
+    python benchmarks/vokenization.py [--corpus FILE] [--encoder FOLDER] [--lines N] [--tokenizer FOLDER] [--pictures N]
+
+Without arguments: a BERT of MiniLM's shape (6 layers × 384, the last four side by side, heads 256 -> 64) with random
+weights, 50,000 × 64 random unit keys, and made-up text whose words and paragraphs are as often and as long as
+Wikipedia's. Rates are of the fastest of three runs, start and writing included; the ceiling is what the matrix products
+alone would take at the matrix rate that is measured between the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Row, fastest, matrix_rate, table
+from transformers import BertConfig, BertModel
+
+from sightread.bank import ImageBank, unit_rows
+from sightread.data.voken_corpus import VokenCorpus
+from sightread.encoders.image import build_small_image_encoder
+from sightread.encoders.text import TextEncoder, build_word_tokenizer, load_tokenizer
+from sightread.modules.heads import ProjectionHead
+from sightread.vokenizer import Vokenizer, VokenizerConfig
+
+PICTURES, WIDTH, HIDDEN, LINES, RUNS = 50_000, 64, 256, 4000, 3
+LAYERS = (-4, -3, -2, -1)
+
+
+def made_up_text(lines: int) -> list[str]:
+    """Paragraphs of words that follow Zipf's law; some are headings."""
+    rng = np.random.default_rng(0)
+    words = np.array(
+        ["".join(rng.choice(list("abcdefghijklmnoprstuw"), length)) for length in rng.integers(2, 9, 20_000)]
+    )
+    weights = 1 / np.arange(1, len(words) + 1)
+    lengths = np.maximum(rng.lognormal(4.2, 0.6, lines).astype(int), 3)
+    return [" ".join(rng.choice(words, length, p=weights / weights.sum())) for length in lengths]
+
+
+def build(folder: Path, encoder: str | None, pictures: int) -> Path:
+    """A vokenizer with random heads."""
+    torch.manual_seed(0)
+    if encoder:
+        text = TextEncoder.from_pretrained(encoder, LAYERS)
+    else:
+        sizes = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+        words = sorted({word for line in made_up_text(LINES) for word in line.split()})
+        text = TextEncoder(BertModel(BertConfig(**sizes)).eval(), build_word_tokenizer(words), LAYERS)
+    heads = [ProjectionHead(width, HIDDEN, WIDTH) for width in (text.width, WIDTH)]
+    keys = unit_rows(np.random.default_rng(0).standard_normal((pictures, WIDTH)))
+    bank = ImageBank([str(i) for i in range(pictures)], keys, [""] * pictures)
+    config = VokenizerConfig(layers=LAYERS, hidden=HIDDEN, width=WIDTH, max_length=256)
+    Vokenizer(config, text, heads[0], build_small_image_encoder(64), heads[1], bank).save_pretrained(folder)
+    return folder
+
+
+def operations(vokenizer: Path) -> tuple[float, float]:
+    """Operations a token of the matrix products: to encode (attention scores left out), and to search."""
+    model: dict[str, Any] = json.loads((vokenizer / "text_encoder" / "config.json").read_text())
+    wide, inner, layers = model["hidden_size"], model["intermediate_size"], model["num_hidden_layers"]
+    head = len(LAYERS) * wide * HIDDEN + HIDDEN * WIDTH
+    pictures = len((vokenizer / "bank" / "pictures.jsonl").read_text().splitlines())
+    return 2.0 * (layers * (4 * wide**2 + 2 * wide * inner) + head), 2.0 * pictures * WIDTH
+
+
+def command(*arguments: object) -> float:
+    """Seconds of a command of sightread."""
+    began = time.perf_counter()
+    code = "from sightread.cli import app; app()"
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def rows(
+    corpus: Path | None = None, encoder: str | None = None, tokenizer: str | None = None, lines: int = LINES,
+    pictures: int = PICTURES,
+) -> list[Row]:  # fmt: skip
+    """Vokenization and revokenization."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = corpus or folder / "corpus.txt"
+        if corpus is None:
+            text.write_text("\n".join(made_up_text(lines)))
+        vokenizer, vokens = build(folder / "vokenizer", encoder, pictures), folder / "vokens"
+        peaks, seconds = [], []
+        for _ in range(RUNS):
+            shutil.rmtree(vokens, ignore_errors=True)
+            peaks.append(matrix_rate())
+            verb = ("vokenize", "--corpus", text, "--max-lines", lines, "--vokenizer", vokenizer, "--out", vokens)
+            seconds.append(command(*verb, "--precision", "fp32"))
+        made = VokenCorpus(vokens)
+        encoding, searching = operations(vokenizer)
+        rate, ceiling = made.num_tokens / min(seconds), max(peaks) / (encoding + searching)
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        what = f"vokenize {made.num_tokens:,} tokens, {pictures:,} x {WIDTH} keys, fp32"
+        share = f"{rate / ceiling:.0%} of the ceiling {ceiling:,.0f} at {max(peaks) / 1e9:.0f} GFLOP/s"
+        found = [(what, f"{rate:,.0f} tokens/s, {share}; peak {memory:,.0f} MB a process")]
+        return [*found, *revokenization(made, tokenizer, folder)]
+
+
+def revokenization(made: VokenCorpus, tokenizer: str | None, folder: Path) -> list[Row]:
+    """Revokenization in one process beside the target tokenizer alone."""
+    from sightread.runtime import one_thread
+    from sightread.vokenization.revokenize import revokenize
+    from sightread.vokenization.work import LINES_AT_ONCE
+
+    target = load_tokenizer(tokenizer or made.path / "tokenizer")
+    texts = [line.text for line in made]
+
+    def alone() -> None:
+        for begin in range(0, len(texts), LINES_AT_ONCE):
+            target(texts[begin : begin + LINES_AT_ONCE], add_special_tokens=False, verbose=False)
+
+    with one_thread():
+        seconds = fastest(alone), fastest(lambda: revokenize(made, target, folder / "other", overwrite=True))
+    tokens = VokenCorpus(folder / "other").num_tokens
+    return [
+        ("target tokenizer alone, one process", f"{tokens / seconds[0]:,.0f} tokens/s"),
+        ("revokenize, one process", f"{tokens / seconds[1]:,.0f} tokens/s, {seconds[0] / seconds[1]:.0%} of it"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--encoder")
+    parser.add_argument("--tokenizer")
+    parser.add_argument("--lines", type=int, default=LINES)
+    parser.add_argument("--pictures", type=int, default=PICTURES)
+    table(rows(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
