@@ -19,6 +19,7 @@ from sightread.errors import ArtifactError, ConfigError
 from sightread.methods import mlm, voken
 from sightread.methods.mlm import MlmObjective
 from sightread.methods.voken import VokenConfig, VokenObjective
+from sightread.modules import losses
 from sightread.modules.masked_lm import MaskedLanguageModel
 from sightread.pretraining import PretrainingConfig
 from sightread.runtime import keyed_rng, seed_everything
@@ -106,6 +107,23 @@ def test_losses_equal_numpy(kind, labelled, head, seed):
     assert losses["mlm_loss"].item() == pytest.approx(mlm_loss, rel=1e-4)
     assert losses["voken_loss"].item() == pytest.approx(voken_loss, rel=1e-4)
     assert losses["loss"].item() == pytest.approx(voken_loss + 0.3 * mlm_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("head", ["linear", "dense"])
+def test_the_voken_loss_in_chunks_is_plain_cross_entropy(monkeypatch, head):
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 3 * V)
+    batch, results = random_batch(), []
+    for plain in (False, True):
+        objective = objective_of(head=head)
+        loss = objective(**batch)["voken_loss"]
+        if plain:
+            logits = objective.head(objective.model(batch["input_ids"], batch["attention_mask"]))
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["voken_labels"].flatten())
+        loss.backward()
+        gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
+        results.append({"loss": loss.detach(), **gradients})
+    assert {name.split(".")[0] for name in results[0]} == {"loss", "model", "head"}
+    torch.testing.assert_close(*results, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightread.contracts import IGNORED
-from sightread.modules.losses import batch_hinge, cosine_regression, info_nce, pairwise_hinge, token_classification
+from sightread.modules import losses
+from sightread.modules.losses import (
+    batch_hinge,
+    cosine_regression,
+    info_nce,
+    linear_classification,
+    pairwise_hinge,
+    token_classification,
+)
 
 cases = given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(2, 5))
 
@@ -64,6 +72,68 @@ def test_token_classification_is_the_mean_over_labelled_positions(seed, rows, co
     hit = np.arange(columns) == labels[..., None]
     expected = (np.exp(log_softmax(logits)) - hit) * labelled / max(labelled.sum(), 1)
     np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-6)
+
+
+def linear_case(seed, rows, columns, width=3, labelled=0.6):
+    """States, weight, bias and labels."""
+    rng = np.random.default_rng(seed)
+    shapes = (rows, width), (columns, width), (columns,)
+    labels = np.where(rng.random(rows) < labelled, rng.integers(columns, size=rows), IGNORED)
+    return [torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for shape in shapes], torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("labelled", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("rows", [0, 1, 7])
+@pytest.mark.parametrize("rows_at_once", [0.5, 3, 7])
+def test_linear_classification_and_its_gradients(monkeypatch, rows, rows_at_once, labelled):
+    tensors, labels = linear_case(rows, rows, 11, labelled=labelled)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", int(11 * rows_at_once))
+    loss = linear_classification(*tensors, labels)
+    (0.3 * loss).backward()
+    states, weight, bias = (tensor.detach().numpy() for tensor in tensors)
+    logits, labels = states @ weight.T + bias, labels.numpy()
+    atol = 1e-12 if rows > rows_at_once else 1e-6  # logits that are few are taken in single precision
+    assert loss.item() == pytest.approx(numpy_classification(logits, labels), abs=atol)
+    hit, is_labelled = np.arange(11) == labels[:, None], (labels != IGNORED)[:, None]
+    slope = 0.3 * (np.exp(log_softmax(logits)) - hit) * is_labelled / max(is_labelled.sum(), 1)
+    for tensor, expected in zip(tensors, (slope @ weight, slope.T @ states, slope.sum(axis=0)), strict=True):
+        np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=atol)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_linear_classification_in_half_precision_is_summed_in_single(monkeypatch, dtype, autocast):
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 100 * 30)
+    exact, labels = linear_case(0, 3000, 100, labelled=1.0)
+    scaled = [16 * exact[0], *exact[1:]]  # so that in half precision the sum of losses is infinite, or 3 % off
+    given = [tensor.detach().to(torch.float32 if autocast else dtype).requires_grad_() for tensor in scaled]
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        loss = linear_classification(*given, labels)
+    assert loss == linear_classification(*(tensor.to(dtype) for tensor in given), labels)  # so rounds a linear layer
+    loss.backward()
+    assert loss.dtype == torch.float32
+    rounded = [tensor.detach().to(dtype).double().requires_grad_() for tensor in scaled]
+    expected = torch.nn.functional.cross_entropy(torch.nn.functional.linear(*rounded), labels)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+    for tensor, true in zip(given, rounded, strict=True):
+        assert tensor.grad.dtype == tensor.dtype
+        assert (tensor.grad - true.grad).norm() < 0.02 * true.grad.norm()
+
+
+def largest_allocation(run):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    return max(event.self_cpu_memory_usage for event in profile.events())
+
+
+def test_linear_classification_never_holds_all_logits(monkeypatch):
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 8 * 500)
+    tensors, labels = linear_case(0, 128, 500)
+    whole = labels.numel() * 500 * tensors[0].itemsize
+    logits = torch.nn.functional.linear
+    assert largest_allocation(lambda: token_classification(logits(*tensors), labels).backward()) >= whole
+    assert largest_allocation(lambda: linear_classification(*tensors, labels).backward()) <= whole / 10
 
 
 @cases

@@ -29,8 +29,8 @@ from sightread.config import check_choice
 from sightread.contracts import IGNORED, Losses, Objective
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.errors import ConfigError
-from sightread.modules.heads import HEADS, build_voken_head
-from sightread.modules.losses import cosine_regression, token_classification
+from sightread.modules.heads import HEADS, build_voken_head, split_voken_head
+from sightread.modules.losses import cosine_regression, linear_classification, token_classification
 from sightread.modules.masked_lm import MaskedLanguageModel
 from sightread.pretraining import PretrainingConfig, pretrain
 
@@ -116,10 +116,10 @@ class VokenObjective(Objective):
 
     def voken_loss(self, states: Tensor, vokens: Tensor) -> Tensor:
         """The voken loss of labelled tokens: states (T, D), vokens int64 (T,) -> scalar."""
-        predictions = self.head(states)
         if self.kind == "classification":
-            return token_classification(predictions, vokens)
-        return cosine_regression(predictions, self.targets[vokens], torch.ones_like(vokens, dtype=torch.bool))
+            before, output = split_voken_head(self.head)
+            return linear_classification(before(states), output.weight, output.bias, vokens)
+        return cosine_regression(self.head(states), self.targets[vokens], torch.ones_like(vokens, dtype=torch.bool))
 
 
 def train(
@@ -154,5 +154,5 @@ def train(
             head=config.head, labelled=config.labelled, mlm_weight=config.mlm_weight,
         )  # fmt: skip
 
-    inputs = {"vokens": corpus.artifact.digest}
+    inputs = {"vokens": corpus.digest}
     return pretrain(make_objective, corpus, out, start=start, config=config, inputs=inputs, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -46,3 +48,9 @@ def build_voken_head(kind: str, width: int, out: int) -> nn.Module:
     if kind == "linear":
         return nn.Linear(width, out)
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, out))
+
+
+def split_voken_head(head: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """A voken head as what comes before its output layer, and that layer."""
+    *before, output = head if isinstance(head, nn.Sequential) else (head,)
+    return nn.Sequential(*before), cast(nn.Linear, output)
