@@ -28,7 +28,7 @@ check: .venv/installed ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/installed ## Time search, vokenization and revokenization on this machine
-	$(BIN)/python benchmarks/throughput.py
+bench: .venv/installed ## Time search, vokenization, revokenization and the voken loss on this machine
+	$(BIN)/python benchmarks/all.py
 
 .PHONY: help install demo test test-all check bench

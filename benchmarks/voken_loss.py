@@ -3,8 +3,7 @@
     python benchmarks/voken_loss.py
 
 Cross-entropy over 50,000 vokens, forward and backward; then whole training steps (AdamW, dropout) of a fresh BERT of 6
-layers × 512 on 8 × 126 tokens, with and without it. One
-process a line; of steps, the fastest of three.
+layers × 512 on 8 × 126 tokens, with and without it. One process a line; of steps, the fastest of three.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.modules.linear_cross_entropy  # by hand, as its import takes seconds and would be timed
+from measuring import Row, table
 from torch import nn
 from transformers import BertConfig
 
@@ -26,18 +25,9 @@ from sightread.methods.mlm import MlmObjective
 from sightread.methods.voken import VokenObjective
 from sightread.modules import losses
 from sightread.modules.masked_lm import MaskedLanguageModel
-from sightread.runtime import machine
 
 VOKENS, WIDTH = 50_000, 64
 TOKENS = 8192, 32_768
-
-
-class Row(NamedTuple):
-    """One line of the table; `megabytes` is the peak beyond what was held before, and both are NaN if not run."""
-
-    name: str
-    seconds: float
-    megabytes: float
 
 
 def kilobytes(file: str, field: str) -> int:
@@ -101,23 +91,17 @@ def rows() -> list[Row]:
     }
     jobs |= {"step, MLM alone": (step, False, False)}
     jobs |= {f"step, MLM + vokens, {name}": (step, True, kind) for name, kind in kinds.items()}
-    table = []
+    found = []
     for name, (run, size, plain) in jobs.items():
         needed = 3 * 4 * size * VOKENS / 1024 if plain and run is loss else 0  # logits, their log softmax, a gradient
         if 1.2 * needed > kilobytes("meminfo", "MemAvailable"):
-            table.append(Row(name, float("nan"), float("nan")))
+            found.append((name, f"not run: it needs {needed / 1024:,.0f} MB"))
             continue
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            table.append(Row(name, *pool.submit(run, size, plain).result()))
-    return table
-
-
-def main() -> None:
-    print(", ".join(f"{name} {value}" for name, value in machine().items()), f"threads {torch.get_num_threads()}")
-    print(f"{'':<52}{'seconds':>10}{'peak MB':>10}")
-    for row in rows():
-        print(f"{row.name:<52}{row.seconds:>10.2f}{row.megabytes:>10,.0f}")
+            seconds, megabytes = pool.submit(run, size, plain).result()
+        found.append((name, f"{seconds:.2f} s, peak {megabytes:,.0f} MB beyond what was held before"))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    table(rows())

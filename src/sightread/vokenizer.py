@@ -32,10 +32,7 @@ from sightread.modules.heads import ProjectionHead
 from sightread.runtime import Clock, default_device, one_thread
 
 KIND = "vokenizer"
-TOKEN_BUDGET = {
-    "cpu": 2048,
-    "cuda": 65536,
-}  # padded tokens in one batch of encoding: what the caches hold, or a GPU fills
+TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
 QUERIES = 8192  # tokens searched at a time
 PRECISIONS = ("fp32", "bf16")
 

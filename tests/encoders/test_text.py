@@ -1,4 +1,7 @@
+import copy
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -36,6 +39,21 @@ def test_layers_are_hidden_states_side_by_side(text_encoder_folder, layers):
     assert encoder.width == 16 * len(layers) == vectors.shape[-1]
     for place, layer in enumerate(layers):
         torch.testing.assert_close(vectors[..., 16 * place : 16 * (place + 1)], hidden[layer])
+
+
+def outputs(encoder):
+    with torch.no_grad():
+        return encoder(*batch())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_can_be_sent_to_another_process(text_encoder_folder, dtype):
+    encoder = TextEncoder.from_pretrained(text_encoder_folder, (-2, -1)).to(dtype).eval()
+    expected = outputs(encoder)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        there = pool.submit(outputs, encoder).result()
+    assert torch.equal(there, expected)
+    assert torch.equal(outputs(copy.deepcopy(encoder)), expected)
 
 
 @pytest.mark.parametrize("layers", [(3,), (-4,), (0, 7), ()])

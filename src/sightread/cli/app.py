@@ -71,10 +71,9 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                 traceback.print_exc()
             typer.echo(f"sightread: {error}", err=True)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt as stop:
-            code = 143 if isinstance(stop, _Terminated) else 130
+        except KeyboardInterrupt:
             typer.echo("sightread: stopped; what was written is kept, go on with --resume", err=True)
-            raise typer.Exit(code) from None
+            raise typer.Exit(143 if _terminated else 130) from None
         except Exception:
             traceback.print_exc()
             typer.echo("sightread: this is a bug in sightread; please report it with the lines above", err=True)
@@ -83,15 +82,14 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return app.command(function.__name__)(run)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does, but for the exit code."""
-
-
 def _terminate(*_: object) -> None:
-    raise _Terminated
+    """SIGTERM ends a run as Ctrl-C does, but for the exit code."""
+    global _terminated  # noqa: PLW0603
+    _terminated = True
+    raise KeyboardInterrupt
 
 
-_debug = False
+_debug = _terminated = False
 
 
 @app.callback()

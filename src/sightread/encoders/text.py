@@ -61,6 +61,10 @@ class TextEncoder(nn.Module):
             return output.last_hidden_state
         return torch.cat([output.hidden_states[layer] for layer in self.layers], dim=-1)  # (B, L, D)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A model gives its hidden states by hooks that exist only where it was made, and that cannot be sent
+        return _made_again, (type(self.model), self.model.config, self.model.state_dict(), self.tokenizer, self.layers)
+
     @property
     def max_length(self) -> int:
         """Tokens that the model can read, special ones included."""
@@ -70,6 +74,14 @@ class TextEncoder(nn.Module):
         """Write model and tokenizer; which layers is the caller's to remember."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def _made_again(
+    kind: Any, config: Any, weights: dict[str, Tensor], tokenizer: Any, layers: Sequence[int]
+) -> TextEncoder:
+    first = next(iter(weights.values()))
+    model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=first.dtype).to(first.device)
+    return TextEncoder(model, tokenizer, layers)
 
 
 def longest_input(model: Any, tokenizer: Any) -> int:

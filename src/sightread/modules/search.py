@@ -18,6 +18,7 @@ from torch import Tensor
 from sightread.checks import check_shape
 from sightread.errors import ConfigError, ShapeError
 
+BLOCKS = {"cpu": (1024, 512), "cuda": (8192, 16384)}  # queries, keys
 QUERIES_AT_ONCE = 8192
 LOOKUPS_AT_ONCE = 8192  # of a query in a block; bounds the memory of searches in which everything ties
 
@@ -28,16 +29,18 @@ class ExactIndex:
     Args:
         keys: float32 (V, E); not copied.
         query_block: Queries scored at a time.
-        key_block: Keys scored at a time; query_block × key_block scores should fit the processor's cache.
+        key_block: Keys scored at a time. By default query_block × key_block scores fit a processor's cache, or keep a
+            GPU busy.
 
     Raises:
         ShapeError: If a key is not finite.
     """
 
-    def __init__(self, keys: Tensor, *, query_block: int = 1024, key_block: int = 512) -> None:
+    def __init__(self, keys: Tensor, *, query_block: int | None = None, key_block: int | None = None) -> None:
         check_shape("keys", keys, "V E")
-        self.keys, self.query_block = _check_finite("keys", keys), query_block
-        self.blocks = keys.split(key_block)
+        at_once = BLOCKS["cpu" if keys.device.type == "cpu" else "cuda"]
+        self.keys, self.query_block = _check_finite("keys", keys), query_block or at_once[0]
+        self.blocks = keys.split(key_block or at_once[1])
         self.longest = _lengths(keys).max() if len(keys) else 0.0
 
     @torch.no_grad()

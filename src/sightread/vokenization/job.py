@@ -197,7 +197,7 @@ def _shards_of(source: VokenCorpus) -> Iterator[tuple[tuple[Path, int], float]]:
     """Path and first line of each shard, with the share of shards up to it."""
     first = 0
     for number, path in enumerate(source.shards, start=1):
-        yield (path, first), number / len(source.shards)
+        yield (path.resolve(), first), number / len(source.shards)
         first += num_lines(path)
 
 
