@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,15 @@ from measuring import Row, fastest, matrix_rate, table
 from transformers import BertConfig, BertModel
 
 from sightread.bank import ImageBank, unit_rows
-from sightread.data.voken_corpus import VokenCorpus
+from sightread.data.corpora import Corpus
+from sightread.data.voken_corpus import Shard, VokenCorpus
 from sightread.encoders.image import build_small_image_encoder
 from sightread.encoders.text import TextEncoder, build_word_tokenizer, load_tokenizer
 from sightread.modules.heads import ProjectionHead
+from sightread.runtime import Clock, keyed_rng
+from sightread.vokenization.job import engine_of, write_corpus
+from sightread.vokenization.revokenize import revokenize
+from sightread.vokenization.work import LINES_AT_ONCE, Work, tokenize_lines
 from sightread.vokenizer import Vokenizer, VokenizerConfig
 
 PICTURES, WIDTH, HIDDEN, LINES, RUNS = 50_000, 64, 256, 4000, 3
@@ -106,28 +112,41 @@ def rows(
         what = f"vokenize {made.num_tokens:,} tokens, {pictures:,} x {WIDTH} keys, fp32"
         share = f"{rate / ceiling:.0%} of the ceiling {ceiling:,.0f} at {max(peaks) / 1e9:.0f} GFLOP/s"
         found = [(what, f"{rate:,.0f} tokens/s, {share}; peak {memory:,.0f} MB a process")]
-        return [*found, *revokenization(made, tokenizer, folder)]
+        source = load_tokenizer(made.path / "tokenizer")
+        return [*found, *revokenization(source, load_tokenizer(tokenizer) if tokenizer else source, text, folder)]
 
 
-def revokenization(made: VokenCorpus, tokenizer: str | None, folder: Path) -> list[Row]:
-    """Revokenization in one process beside the target tokenizer alone."""
-    from sightread.runtime import one_thread
-    from sightread.vokenization.revokenize import revokenize
-    from sightread.vokenization.work import LINES_AT_ONCE
+class Draw(Work):
+    """Lines -> tokens with pictures drawn by lot, in no time."""
 
-    target = load_tokenizer(tokenizer or made.path / "tokenizer")
-    texts = [line.text for line in made]
+    num_vokens = PICTURES
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, index: int, task: list[str], clock: Clock) -> Shard:
+        shard = tokenize_lines(self.tokenizer, task)
+        return replace(shard, voken_ids=keyed_rng(index).integers(PICTURES, size=len(shard.token_ids)))
+
+
+def revokenization(source: Any, target: Any, text: Path, folder: Path) -> list[Row]:
+    """Revokenization beside the target tokenizer alone, both on all cores, of ten times the text."""
+    lines = [line for line in Corpus(text) for _ in range(10)]
+    (folder / "long.txt").write_text("\n".join(lines))
+    vokens = write_corpus(Draw(source), Corpus(folder / "long.txt"), source, folder / "drawn", inputs={"bank": ""})
+
+    def revokenized() -> None:
+        revokenize(vokens, target, folder / "other", overwrite=True, engine=engine_of("local", None))
 
     def alone() -> None:
-        for begin in range(0, len(texts), LINES_AT_ONCE):
-            target(texts[begin : begin + LINES_AT_ONCE], add_special_tokens=False, verbose=False)
+        for begin in range(0, len(lines), LINES_AT_ONCE):
+            target(lines[begin : begin + LINES_AT_ONCE], add_special_tokens=False, verbose=False)
 
-    with one_thread():
-        seconds = fastest(alone), fastest(lambda: revokenize(made, target, folder / "other", overwrite=True))
+    seconds = fastest(revokenized), fastest(alone)  # in this order, as threads of the tokenizer do not survive a fork
     tokens = VokenCorpus(folder / "other").num_tokens
     return [
-        ("target tokenizer alone, one process", f"{tokens / seconds[0]:,.0f} tokens/s"),
-        ("revokenize, one process", f"{tokens / seconds[1]:,.0f} tokens/s, {seconds[0] / seconds[1]:.0%} of it"),
+        (f"target tokenizer alone, {tokens:,} tokens", f"{tokens / seconds[1]:,.0f} tokens/s"),
+        ("revokenize", f"{tokens / seconds[0]:,.0f} tokens/s, {seconds[1] / seconds[0]:.0%} of it"),
     ]
 
 

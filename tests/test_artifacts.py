@@ -218,3 +218,32 @@ def test_check_fits_names_the_thing_and_the_remedy():
 
 def test_out_may_be_text(tmp_path):
     assert Artifact.begin(str(tmp_path / "x"), "bank").path == Path(tmp_path / "x")
+
+
+def test_killed_while_it_was_begun_it_can_be_begun_again(tmp_path):
+    (tmp_path / ".run.json.123.tmp").write_text("{")
+    assert not Artifact.begin(tmp_path, "bank").finished
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_killed_while_it_was_finished_it_is_tidied_on_resume(tmp_path):
+    run = (Artifact.begin(tmp_path, "bank").path / "run.json").read_text()
+    Artifact.begin(tmp_path, "bank", resume=True).finish()
+    (tmp_path / "run.json").write_text(run)
+    (tmp_path / "checkpoints").mkdir()
+    assert Artifact.begin(tmp_path, "bank", resume=True).finished
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_overwrite_and_resume_contradict_each_other(tmp_path):
+    Artifact.begin(tmp_path, "bank")
+    with pytest.raises(ArtifactError, match="give one of them"):
+        Artifact.begin(tmp_path, "bank", overwrite=True, resume=True)
+
+
+def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch):
+    artifact = Artifact.begin(tmp_path, "bank")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(ArtifactError, match=r"cannot write .*manifest.json: No space left.*--resume"):
+        artifact.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -105,6 +105,19 @@ def test_long_text_is_read_in_windows(vokenizer):
     assert [sentence[slice(*token.span)] for token in vokenizer([sentence])[0]] == sentence.split()
 
 
+def test_an_encoder_that_sees_padding_is_refused(vokenizer):
+    from transformers import FNetConfig, FNetModel
+
+    from sightread.encoders.text import TextEncoder
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "max_position_embeddings": 64}
+    model = FNetModel(FNetConfig(vocab_size=len(vokenizer.tokenizer), **sizes)).eval()
+    encoder = TextEncoder(model, vokenizer.tokenizer, LAYERS)
+    parts = (vokenizer.text_head, vokenizer.image_encoder, vokenizer.image_head, vokenizer.bank)
+    with pytest.raises(ConfigError, match="FNetModel does not leave padding out"):
+        Vokenizer(vokenizer.config, encoder, *parts)
+
+
 def test_batches_stay_under_the_budget_of_tokens(vokenizer, monkeypatch):
     sentences = ["the box is red ."] * 30 + ["the garden " * 40] * 3
     expected = vokenizer(sentences)

@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a file is written that ends a long work: a full disk is told, and what to do."""
+    try:
+        yield
+    except Exception as error:  # tokenizers' own is no OSError
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(
+            f"cannot write {path}: {reason}; what is written is kept: mend that, and run again with --resume"
+        ) from error
 
 
 def digest(*parts: str | bytes) -> str:
@@ -111,12 +124,15 @@ class Artifact:
             ArtifactError: If the folder holds a result and neither flag is given, if it was begun with other
                 settings or inputs, if it is not ours to delete, or if it cannot be written.
         """
+        if overwrite and resume:
+            raise ArtifactError("--overwrite begins again and --resume goes on: give one of them")
         out = Path(out)
         plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config or {})  # type: ignore[arg-type]
         header = {"kind": kind, "format": FORMAT, "config": plain, "inputs": dict(inputs or {})}
         header = json.loads(json.dumps(header, default=str))  # as it will be read back
         try:
             out.mkdir(parents=True, exist_ok=True)
+            _remove_torn(out, RUN)
             occupied = any(out.iterdir())
             if occupied and overwrite:
                 _delete_contents(out)
@@ -171,9 +187,9 @@ class Artifact:
         header = {
             "kind": self.kind, "format": FORMAT, "config": self.config, "inputs": self.inputs, "report": self.report
         }  # fmt: skip
-        write_atomic(self.path / MANIFEST, json.dumps(header, indent=1, default=str))
-        (self.path / RUN).unlink(missing_ok=True)
-        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        with writing(self.path / MANIFEST):
+            write_atomic(self.path / MANIFEST, json.dumps(header, indent=1, default=str))
+        _tidy(self.path)
         self.finished = True
         return self.path
 
@@ -218,9 +234,22 @@ def _take_up(out: Path, header: Mapping[str, Any]) -> Artifact:
     for part in ("kind", "config", "inputs"):
         if former[part] != header[part]:
             raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, former, header)}")
-    for torn in out.glob(f".*{_ASIDE}"):  # where a former run was killed while it wrote
-        torn.unlink()
+    _remove_torn(out, "*")
+    if finished:
+        _tidy(out)
     return Artifact(out, former, finished)
+
+
+def _remove_torn(out: Path, name: str) -> None:
+    """Remove what a former run left that was killed while it wrote."""
+    for torn in out.glob(f".{name}.*{_ASIDE}"):
+        torn.unlink()
+
+
+def _tidy(out: Path) -> None:
+    """Remove what only an unfinished folder needs."""
+    (out / RUN).unlink(missing_ok=True)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
 def _difference(part: str, former: Mapping[str, Any], now: Mapping[str, Any]) -> str:

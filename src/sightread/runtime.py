@@ -28,6 +28,18 @@ def default_device() -> str:
     return os.environ.get("SIGHTREAD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_devices() -> int:
+    """The GPUs, or where there is none the cores that this process may use."""
+    import torch
+
+    return torch.cuda.device_count() if default_device().startswith("cuda") else num_cores()
+
+
 def has_fast_bf16() -> bool:
     """Whether the hardware multiplies in bfloat16, rather than by way of single precision."""
     import torch
@@ -65,7 +77,7 @@ def use_threads(count: int) -> None:
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
     """Fresh processes that share the cores, each with its part of the threads."""
-    threads = max((os.cpu_count() or 1) // workers, 1)
+    threads = max(num_cores() // workers, 1)
     return ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_threads, initargs=(threads,))
 
 

@@ -32,7 +32,7 @@ from sightread.modules.heads import ProjectionHead
 from sightread.runtime import Clock, default_device, one_thread
 
 KIND = "vokenizer"
-TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
+TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
 QUERIES = 8192  # tokens searched at a time
 PRECISIONS = ("fp32", "bf16")
 
@@ -112,6 +112,7 @@ class Vokenizer:
                 f"the vokenizer's image encoder gives {expected}; build the bank with the vokenizer's image encoder"
             )
         self.room = self._room()
+        self._check_padding()
         if not embedded:
             with one_thread():
                 bank = bank.with_vectors(self.image_vectors(bank.features))
@@ -243,6 +244,26 @@ class Vokenizer:
             kept = torch.from_numpy(places + np.repeat(shift, sizes)).to(vectors.device)
             yield places, vectors.flatten(0, 1)[kept]
 
+    @torch.inference_mode()
+    def _check_padding(self) -> None:
+        """Raise `ConfigError` if padding beside a text changes its vectors, so that vokens would depend on company."""
+        prefix, suffix = special_tokens_around(self.tokenizer)
+        size = min(self.room, 8)
+        short, long = (np.concatenate([prefix, np.full(n, len(self.tokenizer) - 1), suffix]) for n in (1, size))
+        alone = encode_ids(self.text_encoder, [short])[0]
+        gap = (encode_ids(self.text_encoder, [short, long])[0, : len(short)] - alone).abs().max()
+        if gap > 1e-3 * alone.abs().max():
+            raise ConfigError(
+                f"{type(self.text_encoder.model).__name__} does not leave padding out: a text's vectors change by "
+                f"{gap:.2g} beside a longer one; use an encoder that heeds the attention mask"
+            )
+
+    def to(self, device: str) -> Vokenizer:
+        """Go to a device, in place."""
+        for part in (self.text_encoder, self.text_head, self.image_encoder, self.image_head):
+            part.to(device)
+        return self
+
     def _room(self) -> int:
         """Tokens in a window, special ones left out."""
         around = sum(map(len, special_tokens_around(self.tokenizer)))
@@ -310,7 +331,7 @@ class Vokenizer:
 
 
 def overlapping_windows(length: int, room: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut `length` tokens into windows of at most `room` that overlap by a quarter or more.
+    """Cut `length` tokens into windows of at most `room` that overlap by about a quarter.
 
     Yields:
         (begin, end, keep_from, keep_to): the tokens to read, and those to keep; the kept ranges tile the sequence.

@@ -135,10 +135,9 @@ def test_what_cannot_be_cut_into_blocks_is_refused(tmp_path, words):
     assert len(TokenBlocks(corpus, words, max_length=3)) == 40 + 1 + 25 + 13
     with pytest.raises(ConfigError, match="max_length=2 leaves no room"):
         TokenBlocks(corpus, words, max_length=2)
-    for lines in ([], ["", ""]):
-        empty = vokened(lines, words, tmp_path / f"empty-{len(lines)}")
-        with pytest.raises(DataError, match=f"{empty.path} holds no tokens"):
-            TokenBlocks(empty, words, max_length=8)
+    empty = vokened(["\u200b"], words, tmp_path / "empty")  # a line, but nothing to read in it
+    with pytest.raises(DataError, match=f"{empty.path} holds no tokens"):
+        TokenBlocks(empty, words, max_length=8)
     unmasked = build_word_tokenizer(WORDS)
     unmasked.mask_token = None
     with pytest.raises(ConfigError, match="no mask token"):
@@ -159,3 +158,19 @@ def test_special_tokens_around(template, around):
     before, after = special_tokens_around(PreTrainedTokenizerFast(tokenizer_object=raw))
     assert (before.tolist(), after.tolist()) == around
     assert before.dtype == after.dtype == np.int64
+
+
+def test_special_tokens_are_found_whatever_letters_a_tokenizer_knows():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    def tokenizer_of(vocab):
+        made = Tokenizer(models.BPE(vocab={"[CLS]": 0, "[SEP]": 1, **vocab}, merges=[]))
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        pair = [("[CLS]", 0), ("[SEP]", 1)]
+        made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=pair)
+        return PreTrainedTokenizerFast(tokenizer_object=made, cls_token="[CLS]", sep_token="[SEP]")
+
+    assert [ids.tolist() for ids in special_tokens_around(tokenizer_of({"的": 2}))] == [[0], [1]]
+    with pytest.raises(ConfigError, match="makes no token of any of a 1"):
+        special_tokens_around(tokenizer_of({}))

@@ -1,9 +1,11 @@
 import gzip
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightread.data import sources
 from sightread.data.corpora import Corpus
 from sightread.errors import DataError
 
@@ -127,3 +129,55 @@ def test_the_digest_follows_what_is_read(write, saved, tmp_path):
     digests += [Corpus(tmp_path / "texts").digest, Corpus(saved).digest, Corpus(saved, text_column="title").digest]
     assert len(set(digests)) == len(digests)
     assert Corpus(saved).digest == digests[-2]
+
+
+def test_the_digest_of_a_saved_data_set_is_of_what_it_holds(saved, tmp_path):
+    import datasets
+
+    before = Corpus(saved).digest
+    datasets.Dataset.from_dict({"text": ["another"]}).save_to_disk(tmp_path / "other")
+    for file in saved.glob("*.arrow"):
+        file.write_bytes((tmp_path / "other" / file.name).read_bytes())  # its fingerprint stays
+    assert Corpus(saved).digest != before
+
+
+def test_a_column_that_is_no_text_is_refused(tmp_path):
+    import datasets
+
+    datasets.Dataset.from_dict({"text": [["a", "b"]]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"column 'text' of .* holds list, not text"):
+        list(Corpus(tmp_path / "saved"))
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_named(write, monkeypatch):
+    class Failing:
+        closed = False
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def __iter__(self):
+            yield b"a line\n"
+            raise OSError(5, "Input/output error")
+
+        def tell(self):
+            return 0
+
+    monkeypatch.setattr(sources, "open_bytes", lambda path: Failing())
+    with pytest.raises(DataError, match=r"x.txt cannot be read after line 1: Input/output error"):
+        list(Corpus(write("x.txt", TEXT)))
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.txt.gz"])
+def test_the_share_that_was_read_grows_to_one(write, saved, name):
+    lines = "".join(f"{random.getrandbits(400):x}\n" for random in [Random(0)] for _ in range(4000))
+    for corpus in (Corpus(write(name, lines)), Corpus(saved), Corpus(write(name, lines), max_lines=100)):
+        shares = [corpus.share_read for _ in corpus]
+        assert shares == sorted(shares)
+        assert 0 <= shares[0] <= 0.5
+        assert shares[-1] == 1
+        list(corpus)
+        assert corpus.share_read == 1

@@ -23,6 +23,8 @@ from sightread.runtime import keyed_rng
 from sightread.vokenization import job
 from sightread.vokenization.engines import here, in_processes
 from sightread.vokenization.job import cut, engine_of, random_vokens, tokenize, vokenize
+from sightread.vokenization.revokenize import revokenize
+from sightread.vokenization.summary import Progress
 from sightread.vokenization.verify import verify
 from sightread.vokenization.work import Vokenize
 from sightread.vokenizer import Vokenizer
@@ -205,10 +207,20 @@ def test_another_corpus_or_vokenizer_is_refused_on_resume(vokenizer_folder, voke
     assert len(shards(stopped)) == 2
 
 
-def test_a_vokenizer_that_reads_in_other_windows_is_refused_on_resume(vokenizer_folder, corpus, stopped, tmp_path):
-    shutil.copytree(vokenizer_folder, tmp_path / "vokenizer")
-    manifest = tmp_path / "vokenizer" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"max_length": 24', '"max_length": 6'))
+@pytest.mark.parametrize(
+    ("file", "former", "changed"),
+    [
+        ("manifest.json", '"max_length": 24', '"max_length": 6'),
+        ("text_encoder/config.json", '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-2'),
+        ("text_encoder/tokenizer_config.json", '"model_max_length": 512', '"model_max_length": 5'),
+    ],
+)
+def test_a_vokenizer_that_reads_otherwise_is_refused_on_resume(
+    vokenizer_folder, corpus, stopped, tmp_path, file, former, changed
+):
+    path = shutil.copytree(vokenizer_folder, tmp_path / "vokenizer") / file
+    assert former in path.read_text()
+    path.write_text(path.read_text().replace(former, changed))
     with pytest.raises(ArtifactError, match="cannot be resumed"):
         in_small_shards(corpus, Vokenizer.from_pretrained(tmp_path / "vokenizer"), stopped, resume=True)
 
@@ -360,6 +372,40 @@ def test_sigterm_ends_with_a_code_of_its_own(vokenizer_folder, world_folder, tmp
     assert not (out / "manifest.json").exists()
 
 
+class Faulty:
+    """A work with a bug."""
+
+    num_vokens = 3
+
+    def __call__(self, index, task, clock):
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("engine", [here, partial(in_processes, workers=2)], ids=["here", "processes"])
+def test_an_error_says_where_it_was(engine):
+    with pytest.raises(RuntimeError, match="a bug") as error:
+        list(engine(Faulty(), [(7, ["the red box"])]))
+    assert error.value.__notes__ == ["in shard 7, of ['the red box']"]
+
+
+def test_a_corpus_without_text_is_refused(vokenizer, tmp_path):
+    (tmp_path / "corpus.txt").write_text("  \n\n")
+    with pytest.raises(DataError, match=r"corpus.txt has no line with text"):
+        vokenize(Corpus(tmp_path / "corpus.txt"), vokenizer, tmp_path / "vokens")
+    with pytest.raises(ConfigError, match="shard_size=0"):
+        vokenize(Corpus(tmp_path / "corpus.txt"), vokenizer, tmp_path / "other", shard_size=0)
+
+
+def test_the_time_that_is_left_counts_from_what_was_there(monkeypatch):
+    now, said = itertools.count(step=100), []
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    progress = Progress(said.append)  # begins at 0
+    progress.share, progress.found = 0.95, 0.9
+    with progress:
+        progress.add(1000, {"encoding": 1.0})  # five of the hundredths in 200 seconds: as many are left
+    assert said == ["1,000 tokens, 3 tokens/s, about 95% done, 3 minutes left"]
+
+
 def test_tasks_are_not_read_far_ahead(vokenizer):
     handed_out, most = 0, 0
 
@@ -395,7 +441,7 @@ def test_lines_that_are_the_same_are_read_once(vokenizer, tmp_path):
         assert line.voken_ids.tolist() == [token.rows[0] for token in vokenizer([line.text])[0]]
 
 
-def test_verifying_finds_vokens_that_are_wrong(vokenizer, corpus, tmp_path):
+def test_verifying_finds_vokens_that_are_wrong(vokenizer, corpus, built_tokenizers, tmp_path):
     made = in_small_shards(corpus, vokenizer, tmp_path / "vokens")
     found = verify(made, vokenizer, 30)
     assert (found.lines, found.same + found.tied, found.share) == (30, found.tokens, 1.0)
@@ -403,6 +449,9 @@ def test_verifying_finds_vokens_that_are_wrong(vokenizer, corpus, tmp_path):
     assert "30 lines agree with brute force (100.000%)" in str(found)
     random = random_vokens(made, vokenizer.tokenizer, tmp_path / "random", seed=0)
     assert verify(random, vokenizer, 80).share < 0.3
+    other = revokenize(made, built_tokenizers["byte-level"], tmp_path / "other")
+    with pytest.raises(ArtifactError, match="the tokenizer does not fit"):
+        verify(other, vokenizer, 3)
 
 
 def test_bf16_is_bf16_and_says_so(vokenizer, corpus, tmp_path):

@@ -86,6 +86,7 @@ def _terminate(*_: object) -> None:
     """SIGTERM ends a run as Ctrl-C does, but for the exit code."""
     global _terminated  # noqa: PLW0603
     _terminated = True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough
     raise KeyboardInterrupt
 
 

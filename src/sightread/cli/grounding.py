@@ -211,7 +211,7 @@ def vokenize(
         typer.Option(help="What searches the bank: exact, or flat, ivf or hnsw of FAISS (needs sightread\\[faiss])."),
     ] = "exact",
     verify: Annotated[
-        int, typer.Option(help="At the end, compute so many random lines again by brute force in fp32.")
+        int, typer.Option(help="At the end, compute so many random lines again by brute force in fp32.", min=0)
     ] = 0,
     workers: Workers = None,
     engine: EngineName = "local",

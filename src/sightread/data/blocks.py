@@ -17,6 +17,8 @@ from sightread.data.masking import mask_tokens
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.errors import ConfigError, DataError
 
+_SOME_TEXTS = ("a", "1", ".", "的", "の", "а", "ا")  # one of them gives a token in most scripts
+
 
 class TokenBlocks:
     """Blocks of tokens from a voken corpus, as `fit` takes them.
@@ -87,8 +89,11 @@ def pad(rows: Sequence[np.ndarray], value: int) -> torch.Tensor:
 
 def special_tokens_around(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """The special tokens that this tokenizer puts before and after a single sequence, int64."""
-    with_special = np.array(tokenizer("a", add_special_tokens=True)["input_ids"], dtype=np.int64)
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    found = ((text, tokenizer(text, add_special_tokens=False)["input_ids"]) for text in _SOME_TEXTS)
+    text, bare = next((pair for pair in found if pair[1]), ("", []))
+    if not text:
+        raise ConfigError(f"this tokenizer makes no token of any of {' '.join(_SOME_TEXTS)}; take another")
+    with_special = np.array(tokenizer(text, add_special_tokens=True)["input_ids"], dtype=np.int64)
     before = next(i for i in range(len(with_special)) if with_special[i : i + len(bare)].tolist() == bare)
     return with_special[:before], with_special[before + len(bare) :]
 

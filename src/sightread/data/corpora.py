@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from sightread.artifacts import digest, digest_file
+from sightread.artifacts import digest, digest_file, digest_folder
 from sightread.data.skipped import Skipped
 from sightread.data.sources import bytes_read, decoded_lines, is_dataset, load_dataset
 from sightread.errors import DataError
@@ -75,12 +75,10 @@ class Corpus:
         """Digest of the text and of what is read of it."""
         if self.files:
             content = [digest_file(path) for path in self.files]
-        else:
-            content = [
-                load_dataset(self.source, self.split, [self.text_column])._fingerprint,
-                self.text_column,
-                self.split,
-            ]
+        elif self.source.startswith("hf:"):
+            content = [self._dataset()._fingerprint, self.text_column, self.split]
+        else:  # the fingerprint of a saved one says how it was made, not what it holds
+            content = [digest_folder(Path(self.source)), self.text_column, self.split]
         return digest(*content, str(self.max_lines))
 
     def _lines(self) -> Iterator[str]:
@@ -94,7 +92,13 @@ class Corpus:
         self.skipped.check(total + self.skipped.count, self.max_skipped, f"lines of {self.source}")
 
     def _rows(self) -> Iterator[str]:
-        rows = load_dataset(self.source, self.split, [self.text_column])
+        rows = self._dataset().select_columns([self.text_column])
         self._total = len(rows)
         for self._done, row in enumerate(rows, start=1):
-            yield from filter(None, map(str.strip, (row[self.text_column] or "").splitlines()))
+            text = row[self.text_column] or ""
+            if not isinstance(text, str):
+                raise DataError(f"column {self.text_column!r} of {self.source} holds {type(text).__name__}, not text")
+            yield from filter(None, map(str.strip, text.split("\n")))
+
+    def _dataset(self) -> Any:
+        return load_dataset(self.source, self.split, [self.text_column])

@@ -48,6 +48,8 @@ def decoded_lines(
                     skipped.add("not UTF-8", f"{path}:{number}")
     except BROKEN_GZIP as error:
         raise DataError(f"{path} is a broken gzip file after line {number}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read after line {number}: {error.strerror or error}") from error
 
 
 def is_dataset(source: Path | str) -> bool:

@@ -2,7 +2,7 @@
 
 A folder of Parquet shards, one row a line of the corpus, with the columns
 
-    text        string              the raw line
+    text        string              the line
     token_ids   list<int32>         its tokens, without special ones
     starts, ends  list<int32>       the characters of `text` that each token covers, half-open
     voken_ids   list<uint8|16|32>   row of the bank for each token; the value V itself means "no voken"
@@ -96,10 +96,10 @@ class VokenCorpus:
         self.artifact = Artifact.open(path, KIND)
         self.path = Path(path)
         self.num_vokens: int = self.artifact.config["num_vokens"]
-        self.shards = sorted(self.path.glob("shard-*.parquet"))
-        expected = self.artifact.report["shards"]
-        if len(self.shards) != expected:
-            raise ArtifactError(f"{path} has {len(self.shards)} shards, its manifest says {expected}; make it again")
+        expected, found = self.artifact.report["shards"], len(list(self.path.glob("shard-*.parquet")))
+        if found != expected:
+            raise ArtifactError(f"{path} has {found} shards, its manifest says {expected}; make it again")
+        self.shards = [shard_path(self.path, index) for index in range(expected)]
 
     @property
     def num_tokens(self) -> int:
@@ -175,6 +175,13 @@ def read_shard(path: Path) -> Shard:
     return Shard(table["text"].to_pylist(), _begins(table["token_ids"]), **columns)
 
 
+def read_ids(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many lines a shard has, its token ids and its voken ids, each int (T,); without the rest, in a tenth of the
+    time."""
+    table = _read_table(path, ["token_ids", "voken_ids"])
+    return len(table), _flattened(table["token_ids"]), _flattened(table["voken_ids"])
+
+
 def num_lines(path: Path) -> int:
     """How many lines a shard has."""
     return int(pq.read_metadata(path).num_rows)
@@ -184,7 +191,7 @@ def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); delete it and run again with --resume") from error
+        raise ArtifactError(f"{path} cannot be read ({error}); make its folder again, or put the file back") from error
 
 
 def _flattened(column: pa.ChunkedArray) -> np.ndarray:

@@ -17,26 +17,13 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from sightread.data.voken_corpus import Shard, shard_bytes
+from sightread.data.voken_corpus import shard_bytes
 from sightread.errors import SightreadError
 from sightread.runtime import Clock, default_device, one_thread
 from sightread.vokenization.summary import Counts, count
-
-
-class Work(Protocol):
-    """How a shard is made of a task; goes to the workers as it is.
-
-    Attributes:
-        num_vokens: V.
-    """
-
-    num_vokens: int
-
-    def __call__(self, index: int, task: Any, clock: Clock) -> Shard:
-        """The shard of this number, a function of its task alone; tells the clock how long each stage took."""
-        ...
+from sightread.vokenization.work import Work
 
 
 @dataclass(frozen=True)
@@ -61,22 +48,18 @@ Shards = Generator[Made, None, None]
 Engine = Callable[[Work, Tasks], Shards]
 
 
-def usable_devices() -> int:
-    """The GPUs, or the cores that this process may use."""
-    import torch
-
-    if default_device().startswith("cuda"):
-        return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def make(work: Work, index: int, task: Any) -> Made:
     """Make one shard, with one thread."""
     clock = Clock()
     with one_thread():
-        shard = work(index, task, clock)
+        try:
+            shard = work(index, task, clock)
+        except Exception as error:
+            error.add_note(f"in shard {index}, of {str(task)[:100]}")
+            raise
         with clock("writing"):
-            data, counts = shard_bytes(shard, work.num_vokens), count(shard, index, work.num_vokens)
+            data = shard_bytes(shard, work.num_vokens)
+            counts = count((len(shard), shard.token_ids, shard.voken_ids), index, work.num_vokens)
     return Made(index, data, counts, clock.seconds)
 
 
@@ -95,6 +78,8 @@ def in_processes(work: Work, tasks: Tasks, *, workers: int) -> Shards:
     on_cpu = default_device() == "cpu"
     # A forked worker shares the weights and need not import torch again; CUDA does not survive a fork
     context = multiprocessing.get_context("fork" if on_cpu and sys.platform == "linux" else "spawn")
+    if not on_cpu:
+        work.to("cpu")  # from where each worker takes it to its own GPU
     before = set(multiprocessing.active_children())
     numbers = None if on_cpu else context.Value("i", 0)
     pool = ProcessPoolExecutor(workers, context, _begin_worker, (work, numbers, os.getpid()))
@@ -132,8 +117,9 @@ def _begin_worker(work: Work, numbers: Any, parent: int) -> None:
     torch.set_num_threads(1)
     if numbers is not None:
         with numbers.get_lock():
-            torch.cuda.set_device(numbers.value % torch.cuda.device_count())
-            numbers.value += 1
+            number, numbers.value = numbers.value % torch.cuda.device_count(), numbers.value + 1
+        torch.cuda.set_device(number)
+        work.to(f"cuda:{number}")
     _work = work
 
 

@@ -14,19 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sightread.artifacts import Artifact, digest_bytes, digest_file, write_atomic
+from sightread.artifacts import Artifact, digest, digest_bytes, digest_file, write_atomic, writing
 from sightread.config import check_choice
 from sightread.data.corpora import Corpus
-from sightread.data.voken_corpus import KIND, VokenCorpus, num_lines, read_shard, shard_path
+from sightread.data.voken_corpus import KIND, VokenCorpus, num_lines, read_ids, shard_path
 from sightread.encoders.text import check_fast, tokenizer_digest, weights_digest
-from sightread.errors import ArtifactError, ConfigError
-from sightread.vokenization.engines import Engine, Work, here, in_processes, usable_devices
+from sightread.errors import ConfigError, DataError
+from sightread.runtime import num_devices
+from sightread.vokenization.engines import Engine, here, in_processes
 from sightread.vokenization.summary import Progress, Summary, count
-from sightread.vokenization.work import DrawVokens, Tokenize, Vokenize
-from sightread.vokenizer import Vokenizer
+from sightread.vokenization.work import DrawVokens, Tokenize, Vokenize, Work
+from sightread.vokenizer import TOKEN_BUDGET, Vokenizer
 
 SHARD_SIZE = 1 << 16  # characters in each of the first shards
 ENGINES = ("local", "ray")
+_NO_MATTER = ("_name_or_path", "transformers_version")  # of a model's config
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def engine_of(name: str, workers: int | None) -> Engine:
         from sightread.vokenization.ray_engine import on_ray
 
         return partial(on_ray, workers=workers)
-    workers = workers or usable_devices()
+    workers = workers or num_devices()
     return here if workers == 1 else partial(in_processes, workers=workers)
 
 
@@ -86,12 +88,20 @@ def vokenize(
     inputs = {
         "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
-        "max_length": str(vokenizer.config.max_length), "layers": str(vokenizer.config.layers), "precision": precision,
+        "text_config": _config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
+        "max_length": str(vokenizer.room), "batch": str(TOKEN_BUDGET), "precision": precision,
+        "device": vokenizer.device.type,
     }  # fmt: skip
     if bank.index != "exact":
         inputs["index"] = bank.index
     work = Vokenize(vokenizer.reading(precision=precision, index=bank.index))
     return write_corpus(work, corpus, vokenizer.tokenizer, out, inputs=inputs, shard_size=shard_size, **options)
+
+
+def _config_digest(model: Any) -> str:
+    """Digest of what a model computes with, beside its weights."""
+    config = model.config.to_dict()
+    return digest(*(f"{name} {config[name]}" for name in sorted(config) if name not in _NO_MATTER))
 
 
 def tokenize(
@@ -141,8 +151,12 @@ def write_corpus(
 
     Raises:
         ArtifactError: If the folder cannot be begun, or written.
+        ConfigError: If `shard_size` is not positive.
+        DataError: If there is no text.
     """
     how = Options(**options)
+    if shard_size is not None and shard_size < 1:
+        raise ConfigError(f"shard_size={shard_size}: expected at least 1 character")
     all_inputs = {"tokenizer": tokenizer_digest(check_fast(tokenizer)), **(inputs or {})}
     if isinstance(corpus, VokenCorpus):
         all_inputs |= {"corpus": corpus.artifact.inputs["corpus"], "vokens": corpus.digest}
@@ -151,9 +165,14 @@ def write_corpus(
     config = {"num_vokens": work.num_vokens, "shard_size": shard_size}
     artifact = Artifact.begin(out, KIND, config=config, inputs=all_inputs, overwrite=how.overwrite, resume=how.resume)
     if not artifact.finished:
-        tokenizer.save_pretrained(artifact.path / "tokenizer")
+        with writing(artifact.path / "tokenizer"):
+            tokenizer.save_pretrained(artifact.path / "tokenizer")
         tasks = _shards_of(corpus) if isinstance(corpus, VokenCorpus) else _cut_with_share(corpus, shard_size)
         report = _make_shards(work, tasks, artifact.path, how)
+        if not report["lines"]:
+            raise DataError(
+                f"{getattr(corpus, 'source', out)} has no line with text; give another corpus, and --overwrite"
+            )
         skipped = corpus.skipped.report() if isinstance(corpus, Corpus) else {}
         artifact.finish({**report, "skipped": skipped})
     return VokenCorpus(artifact.path)
@@ -164,23 +183,19 @@ def _make_shards(work: Work, tasks: Iterable[tuple[Any, float]], folder: Path, h
     summary, progress = Summary(work.num_vokens), Progress(how.say)
 
     def missing() -> Iterator[tuple[int, Any]]:
-        for index, (task, progress.share) in enumerate(tasks):
-            path = shard_path(folder, index)
+        for index, (task, share) in enumerate(tasks):
+            path, step, progress.share = shard_path(folder, index), share - progress.share, share
             if path.exists():
-                summary.add(index, digest_file(path), count(read_shard(path), index, work.num_vokens))
+                progress.found += step
+                summary.add(index, digest_file(path), count(read_ids(path), index, work.num_vokens))
             else:
                 yield index, task
 
     with closing(how.engine(work, missing())) as shards, progress:
         for made in shards:
             path = shard_path(folder, made.index)
-            try:
+            with writing(path):
                 write_atomic(path, made.data)
-            except OSError as error:
-                raise ArtifactError(
-                    f"cannot write {path}: {error.strerror or error}; what is written is kept: mend that, and run "
-                    "again with --resume"
-                ) from error
             summary.add(made.index, digest_bytes(made.data), made.counts)
             progress.add(made.counts.tokens, made.seconds)
     report = summary.report()

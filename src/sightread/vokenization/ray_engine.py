@@ -12,7 +12,8 @@ from typing import Any
 
 from sightread.errors import ConfigError, MissingExtra, SightreadError
 from sightread.runtime import default_device
-from sightread.vokenization.engines import Made, Shards, Tasks, Work, make
+from sightread.vokenization.engines import Made, Shards, Tasks, make
+from sightread.vokenization.work import Work
 
 try:
     import ray

@@ -16,13 +16,13 @@ import numpy as np
 from sightread.data.voken_corpus import Shard, VokenCorpus, read_shard
 from sightread.runtime import Clock
 from sightread.vokenization.job import write_corpus
-from sightread.vokenization.work import tokenize_lines
+from sightread.vokenization.work import Work, tokenize_lines
 
 NO_MATCH = -1
 
 
-class Revokenize:
-    """Work: a shard -> the same text and pictures for another tokenizer; see `engines.Work`."""
+class Revokenize(Work):
+    """A shard -> the same text and pictures for another tokenizer."""
 
     def __init__(self, tokenizer: Any, num_vokens: int) -> None:
         self.tokenizer, self.num_vokens = tokenizer, num_vokens
@@ -82,8 +82,10 @@ def align(
         np.asarray(x, dtype=np.int64) for x in (source_starts, source_ends, target_starts, target_ends)
     )
     best, best_iou = np.full(len(target_starts), NO_MATCH, dtype=np.int64), np.zeros(len(target_starts))
-    if not len(source_starts) or not len(target_starts):
+    sources = np.flatnonzero(source_ends > source_starts)  # an empty one overlaps nothing, and may lie anywhere
+    if not len(sources) or not len(target_starts):
         return best
+    source_starts, source_ends = source_starts[sources], source_ends[sources]
     # Only sources that end after the target's start and begin before its end can overlap it. Tokens come in order but
     # for oddities, so running extremes, which are the ends and starts themselves if ordered, bound a short range.
     highest_end = np.maximum.accumulate(source_ends)
@@ -99,6 +101,6 @@ def align(
         union = (ends - starts) + (wanted_ends - wanted_starts) - shared
         iou = shared / np.maximum(union, 1)
         better = iou > best_iou[open_]  # equal ratios of integers are equal as floats, so a tie stays with the earlier
-        best[open_[better]], best_iou[open_[better]] = candidate[better], iou[better]
+        best[open_[better]], best_iou[open_[better]] = sources[candidate[better]], iou[better]
         step += 1
     return best

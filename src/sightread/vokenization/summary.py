@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sightread.data.voken_corpus import Shard
-
 SAMPLED_SHARDS = 16
 """Different pictures of a token type grow with the text; they are counted in the first shards, some 230 K tokens, so
 that corpora of every size can be compared."""
+
+
+EVERY = 60  # seconds between two lines
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,14 @@ class Counts:
     pairs: np.ndarray
 
 
-def count(shard: Shard, index: int, num_vokens: int) -> Counts:
-    """Counts of the shard of this number."""
-    has = shard.voken_ids < num_vokens
-    used = np.flatnonzero(np.bincount(shard.voken_ids, minlength=num_vokens + 1)[:num_vokens])
-    sampled = shard.token_ids.astype(np.int64) * (num_vokens + 1) + shard.voken_ids
-    pairs = np.unique(sampled[has]) if index < SAMPLED_SHARDS else np.zeros(0, np.int64)
-    return Counts(len(shard), len(shard.token_ids), int((~has).sum()), used, pairs)
+def count(columns: tuple[int, np.ndarray, np.ndarray], index: int, num_vokens: int) -> Counts:
+    """Counts of the shard of this number, from its lines, token ids and voken ids; see `read_ids`."""
+    lines, tokens, vokens = columns
+    has = vokens < num_vokens
+    used = np.flatnonzero(np.bincount(vokens, minlength=num_vokens + 1)[:num_vokens])
+    sampled = index < SAMPLED_SHARDS
+    pairs = np.unique(tokens[has].astype(np.int64) * (num_vokens + 1) + vokens[has]) if sampled else used[:0]
+    return Counts(lines, len(tokens), int((~has).sum()), used, pairs)
 
 
 @dataclass
@@ -97,10 +99,11 @@ class Progress:
 
     Attributes:
         share: Share of the corpus that has been handed out, 0 to 1.
+        found: Share of it that was there before.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.share, self.tokens, self.seconds = say, 0.0, 0, Counter[str]()
+        self.say, self.share, self.found, self.tokens, self.seconds = say, 0.0, 0.0, 0, Counter[str]()
         self.began = self.said = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -114,12 +117,13 @@ class Progress:
         """A shard is done."""
         self.tokens += tokens
         self.seconds.update(seconds)
-        if self.share:
-            self.bar.total = int(self.tokens / self.share)
+        now_made = self.share - self.found
+        if now_made > 0:
+            self.bar.total = int(self.tokens * (1 - self.found) / now_made)
         self.bar.update(tokens)
-        if self.bar.disable and time.monotonic() - self.said > 60:
+        if self.bar.disable and now_made > 0 and time.monotonic() - self.said > EVERY:
             self.said = time.monotonic()
-            left = (self.said - self.began) * (1 / self.share - 1) / 60
+            left = (self.said - self.began) * (1 - self.share) / now_made / 60
             self.say(f"{self.tokens:,} tokens, {self._rate()}, about {self.share:.0%} done, {left:.0f} minutes left")
 
     def tell(self, report: Mapping[str, Any], num_vokens: int) -> None:

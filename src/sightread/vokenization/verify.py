@@ -9,6 +9,7 @@ import torch
 
 from sightread.bank import recall
 from sightread.data.voken_corpus import Line, VokenCorpus, num_lines, read_shard
+from sightread.encoders.text import tokenizer_digest
 from sightread.runtime import keyed_rng
 from sightread.vokenizer import Vokenizer
 
@@ -53,6 +54,7 @@ def verify(corpus: VokenCorpus, vokenizer: Vokenizer, num_lines_checked: int, *,
         seed: Of the choice.
     """
     corpus.check_has_vokens()
+    corpus.check_tokenizer(tokenizer_digest(vokenizer.tokenizer))
     keys = torch.from_numpy(vokenizer.bank.vectors).double()
     lines = tokens = same = tied = 0
     for line in _some_lines(corpus, num_lines_checked, seed):
@@ -74,7 +76,8 @@ def index_recall(corpus: VokenCorpus, vokenizer: Vokenizer, lines: int = 200, *,
 
 def _some_lines(corpus: VokenCorpus, count: int, seed: int) -> list[Line]:
     begins = np.cumsum([0, *map(num_lines, corpus.shards)])
-    chosen = np.sort(keyed_rng(seed, count).permutation(len(corpus))[:count])
+    rng = keyed_rng(seed, count)
+    chosen = np.sort(rng.choice(len(corpus), min(count, len(corpus)), replace=False, shuffle=False))
     lines = list[Line]()
     for path, begin, end in zip(corpus.shards, begins[:-1], begins[1:], strict=True):
         within = set((chosen[(begin <= chosen) & (chosen < end)] - begin).tolist())

@@ -17,8 +17,25 @@ from sightread.vokenizer import Vokenizer
 LINES_AT_ONCE = 256  # for the tokenizer, whose output is large
 
 
-class Vokenize:
-    """Work: lines of text -> tokens, each with its best picture; see `engines.Work`."""
+class Work:
+    """How a shard is made of a task; goes to the workers as it is.
+
+    Attributes:
+        num_vokens: V.
+    """
+
+    num_vokens: int
+
+    def __call__(self, index: int, task: Any, clock: Clock) -> Shard:
+        """The shard of this number, a function of its task alone; tells the clock how long each stage took."""
+        raise NotImplementedError
+
+    def to(self, device: str) -> None:
+        """Compute there, if it computes on a device."""
+
+
+class Vokenize(Work):
+    """Lines of text -> tokens, each with its best picture."""
 
     def __init__(self, vokenizer: Vokenizer) -> None:
         self.vokenizer, self.num_vokens = vokenizer, len(vokenizer.bank)
@@ -29,9 +46,13 @@ class Vokenize:
             shard = tokenize_lines(self.vokenizer.tokenizer, task)
         return replace(shard, voken_ids=self.vokenizer.vokens(shard.token_ids, shard.begins, clock))
 
+    def to(self, device: str) -> None:
+        """Encode and search there."""
+        self.vokenizer.to(device)
 
-class Tokenize:
-    """Work: lines of text -> tokens without vokens (V = 0); see `engines.Work`."""
+
+class Tokenize(Work):
+    """Lines of text -> tokens without vokens (V = 0)."""
 
     num_vokens = 0
 
@@ -44,8 +65,8 @@ class Tokenize:
             return tokenize_lines(self.tokenizer, task)
 
 
-class DrawVokens:
-    """Work: a shard and the number of its first line -> the same with random pictures; see `engines.Work`."""
+class DrawVokens(Work):
+    """A shard and the number of its first line -> the same with random pictures."""
 
     def __init__(self, num_vokens: int, seed: int) -> None:
         self.num_vokens, self.seed = num_vokens, seed
@@ -61,15 +82,15 @@ class DrawVokens:
 
 def tokenize_lines(tokenizer: Any, texts: Sequence[str]) -> Shard:
     """Tokens and spans of raw lines, special tokens left out; every voken 0."""
+    backend = tokenizer.backend_tokenizer  # the wrapper around it takes as long again, for what is not needed here
+    backend.no_truncation()
+    backend.no_padding()
     lengths, ids, borders = list[int](), list[np.ndarray](), list[np.ndarray]()
     for begin in range(0, len(texts), LINES_AT_ONCE):
-        encoded = tokenizer(
-            list(texts[begin : begin + LINES_AT_ONCE]), add_special_tokens=False, return_offsets_mapping=True,
-            return_attention_mask=False, return_token_type_ids=False, verbose=False,
-        )  # fmt: skip
-        lengths += map(len, encoded["input_ids"])
-        ids.append(np.fromiter(chain.from_iterable(encoded["input_ids"]), np.int32))
-        spans = chain.from_iterable(encoded["offset_mapping"])
+        encoded = backend.encode_batch(list(texts[begin : begin + LINES_AT_ONCE]), add_special_tokens=False)
+        lengths += map(len, encoded)
+        ids.append(np.fromiter(chain.from_iterable(line.ids for line in encoded), np.int32))
+        spans = chain.from_iterable(line.offsets for line in encoded)
         borders.append(np.fromiter(chain.from_iterable(spans), np.int32))  # three times as fast as of pairs
     begins = np.cumsum([0, *lengths], dtype=np.int64)
     token_ids, pairs = (np.concatenate([np.zeros(0, np.int32), *parts]) for parts in (ids, borders))
