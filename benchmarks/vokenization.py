@@ -131,7 +131,7 @@ class Draw(Work):
 
 def revokenization(source: Any, target: Any, text: Path, folder: Path) -> list[Row]:
     """Revokenization beside the target tokenizer alone, both on all cores, of ten times the text."""
-    lines = [line for line in Corpus(text) for _ in range(10)]
+    lines = [*Corpus(text)] * 10
     (folder / "long.txt").write_text("\n".join(lines))
     vokens = write_corpus(Draw(source), Corpus(folder / "long.txt"), source, folder / "drawn", inputs={"bank": ""})
 

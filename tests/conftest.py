@@ -184,7 +184,7 @@ def kill_when():
 def _killable(function, *args):
     from tqdm import tqdm
 
-    from sightread.train import quiet_progress
+    from sightread.runtime import quiet_progress
 
     quiet_progress()
     tqdm.set_lock(threading.RLock())  # its own lock is shared between processes, and would be left behind

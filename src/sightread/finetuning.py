@@ -28,10 +28,10 @@ from sightread.data.encoded import Part
 from sightread.encoders.text import load_model, load_tokenizer, longest_input, weights_digest
 from sightread.errors import ArtifactError, ConfigError
 from sightread.metrics import METRICS
-from sightread.runtime import default_device, keyed_rng, seed_everything, worker_pool
+from sightread.runtime import default_device, keyed_rng, quiet_progress, seed_everything, worker_pool
 from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
 from sightread.statistics import Summary
-from sightread.train import fit, quiet_progress, training_arguments
+from sightread.train import fit, training_arguments
 
 POOLINGS = ("first", "mean")
 

@@ -122,6 +122,14 @@ class Clock:
             yield item
 
 
+def quiet_progress() -> None:
+    """Keep the printing of Transformers and its Trainer out of the way of runs that tell how they go themselves."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def machine() -> dict[str, str]:
     """What ran this, for manifests and reports: processor, cores, GPU, versions."""
     import platform

@@ -209,11 +209,3 @@ class _Trainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model)
         safetensors.torch.save_model(model, os.fspath(folder / "model.safetensors"))
-
-
-def quiet_progress() -> None:
-    """Keep the Trainer's own printing out of the way, for runs that report their progress themselves."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()

@@ -111,7 +111,7 @@ class Vokenizer:
                 f"the bank's features are {bank.features.shape[1]} wide, "
                 f"the vokenizer's image encoder gives {expected}; build the bank with the vokenizer's image encoder"
             )
-        self.room = self._room()
+        self.room, self.precision = self._room(), "fp32"
         self._check_padding()
         if not embedded:
             with one_thread():
@@ -128,8 +128,7 @@ class Vokenizer:
 
         Args:
             max_length: As in its config.
-            precision: "fp32", or "bf16": the text encoder in bfloat16, heads and search in single precision all the
-                same.
+            precision: "fp32", or "bf16": the text encoder's matrix products in bfloat16, all else in single precision.
             index: What searches the bank; see `ImageBank.with_index`.
         """
         check_choice("precision", precision, PRECISIONS)
@@ -139,8 +138,7 @@ class Vokenizer:
         if max_length is not None:
             other.config = replace(self.config, max_length=max_length)
             other.room = other._room()
-        if precision == "bf16":
-            other.text_encoder = copy.deepcopy(self.text_encoder).to(torch.bfloat16)
+        other.precision = precision
         return other
 
     @torch.inference_mode()
@@ -236,7 +234,9 @@ class Vokenizer:
         budget = TOKEN_BUDGET[self.device.type]
         for batch in _under_budget(windows, around, budget):
             ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
-            vectors = self.text_head(encode_ids(self.text_encoder, ids))  # (B, L, E)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                states = encode_ids(self.text_encoder, ids)
+            vectors = self.text_head(states)  # (B, L, E)
             check_shape("token vectors", vectors, "B L E", E=self.config.width)
             shift = np.arange(len(batch)) * vectors.shape[1] + len(prefix) - batch[:, 0]
             sizes = batch[:, 3] - batch[:, 2]

@@ -60,7 +60,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             if function.__name__ not in {"world", "compare"}:  # which need no model
-                from sightread.train import quiet_progress
+                from sightread.runtime import quiet_progress
 
                 quiet_progress()
             if threading.current_thread() is threading.main_thread():

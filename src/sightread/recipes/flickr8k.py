@@ -165,8 +165,7 @@ def main() -> None:
     """Command line of the recipe."""
     import argparse
 
-    from sightread.runtime import data_root
-    from sightread.train import quiet_progress
+    from sightread.runtime import data_root, quiet_progress
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=data_root(), help="folder of data/ and models/ [SIGHTREAD_DATA]")

@@ -35,8 +35,7 @@ from sightread.methods.image_words import ImageWordsConfig
 from sightread.methods.matching import MatchingConfig
 from sightread.methods.voken import VokenConfig
 from sightread.pretraining import PretrainingConfig
-from sightread.runtime import worker_pool
-from sightread.train import quiet_progress
+from sightread.runtime import quiet_progress, worker_pool
 
 ARMS = ("text-only", "random vokens", "voken classification", "voken regression", "oracle")
 COLUMNS = (

@@ -102,6 +102,8 @@ def in_processes(work: Work, tasks: Tasks, *, workers: int) -> Shards:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.kill()  # an idle one has nothing to lose, and a busy one's shard is made again on resume
+        if not on_cpu:
+            work.to(default_device())
 
 
 _work: Work

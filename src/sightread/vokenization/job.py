@@ -90,7 +90,7 @@ def vokenize(
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
         "text_config": _config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
         "max_length": str(vokenizer.room), "batch": str(TOKEN_BUDGET), "precision": precision,
-        "device": vokenizer.device.type,
+        "device": vokenizer.device.type, "vectors": digest(bank.vectors.tobytes()),
     }  # fmt: skip
     if bank.index != "exact":
         inputs["index"] = bank.index
@@ -219,8 +219,8 @@ def _shards_of(source: VokenCorpus) -> Iterator[tuple[tuple[Path, int], float]]:
 def cut(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     """Lines in shards of about so many characters.
 
-    Every 16 shards the size doubles, up to 64 times: a small corpus makes enough shards to keep all workers busy to the
-    end, and a large one does not make too many files.
+    Every 16 shards the size doubles, up to eight times the first: a small corpus makes enough shards to keep all
+    workers busy to the end, and a large one does not make too many files.
     """
     lines, room, number = list[str](), size, 0
     for text in texts:
@@ -229,6 +229,6 @@ def cut(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         if room <= 0:
             yield lines
             number += 1
-            lines, room = [], size << min(number // 16, 6)
+            lines, room = [], size << min(number // 16, 3)
     if lines:
         yield lines

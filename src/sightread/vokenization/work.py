@@ -94,5 +94,5 @@ def tokenize_lines(tokenizer: Any, texts: Sequence[str]) -> Shard:
         borders.append(np.fromiter(chain.from_iterable(spans), np.int32))  # three times as fast as of pairs
     begins = np.cumsum([0, *lengths], dtype=np.int64)
     token_ids, pairs = (np.concatenate([np.zeros(0, np.int32), *parts]) for parts in (ids, borders))
-    starts, ends = pairs.reshape(-1, 2).T
+    starts, ends = np.ascontiguousarray(pairs.reshape(-1, 2).T)
     return Shard(list(texts), begins, token_ids, starts, ends, np.zeros(len(token_ids), np.int64))
