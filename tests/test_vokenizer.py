@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import LAYERS
-from sightread.bank import ImageBank
+from sightread.bank import ImageBank, build_bank
+from sightread.encoders.image import ImageEncoder
 from sightread.errors import ArtifactError, ConfigError
 from sightread.vokenizer import TOKEN_BUDGET, Vokenizer, overlapping_windows
 
@@ -155,6 +156,17 @@ def test_a_bank_of_another_encoder_is_refused(vokenizer_folder):
     bank = ImageBank(["a", "b"], np.eye(2, 7), ["", ""])
     with pytest.raises(ArtifactError, match=r"7 wide.*gives 12.*build the bank with"):
         Vokenizer.from_pretrained(vokenizer_folder, bank)
+
+
+def test_a_bank_of_another_encoder_that_is_as_wide_is_refused(vokenizer_folder, image_encoder_folder, captions):
+    encoder = ImageEncoder.from_pretrained(image_encoder_folder)
+    own = build_bank(captions.pictures, encoder)[0]
+    next(encoder.parameters()).data += 0.1
+    other = build_bank(captions.pictures, encoder)[0]
+    assert len(Vokenizer.from_pretrained(vokenizer_folder, own).bank) == 24
+    for bank in (other, other.select([3, 4]).with_index("flat").with_vectors(np.eye(2))):
+        with pytest.raises(ArtifactError, match=r"the bank's image encoder does not fit.*pooling and view"):
+            Vokenizer.from_pretrained(vokenizer_folder, bank)
 
 
 DAMAGE = {

@@ -12,7 +12,7 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 
-from sightread.artifacts import Artifact, digest, write_atomic
+from sightread.artifacts import Artifact, check_fits, digest, write_atomic
 from sightread.config import check_choice
 from sightread.contracts import Pictures
 from sightread.encoders.features import image_features
@@ -35,6 +35,7 @@ class ImageBank:
         vectors: Unit rows that are searched, float32 (V, E): the joint space's, or the normalised features.
         features: What the image encoder gave, float32 (V, F).
         paths: Where each picture is, "" if it is in no file, (V,).
+        encoder: Digest of the image encoder that gave the features, "" if it is not known.
         index: What `nearest` searches with, "exact" or a kind of `FaissIndex`; of this process, not saved.
     """
 
@@ -44,10 +45,12 @@ class ImageBank:
         features: np.ndarray,
         paths: Sequence[str],
         vectors: np.ndarray | None = None,
+        *,
+        encoder: str = "",
         index: str = "exact",
     ) -> None:
         check_choice("index", index, INDEXES)
-        self.ids, self.paths, self.index = list(ids), list(paths), index
+        self.ids, self.paths, self.encoder, self.index = list(ids), list(paths), encoder, index
         self._built: dict[torch.device, ExactIndex | FaissIndex] = {}
         self.features = np.ascontiguousarray(features, dtype=np.float32)
         self.vectors = unit_rows(features) if vectors is None else np.ascontiguousarray(vectors, dtype=np.float32)
@@ -86,17 +89,27 @@ class ImageBank:
 
     def with_index(self, index: str) -> ImageBank:
         """The same pictures, searched with one of `INDEXES`; measure one that is not exact by `recall`."""
-        return ImageBank(self.ids, self.features, self.paths, self.vectors, index)
+        return self._with(index=index)
 
     def with_vectors(self, vectors: np.ndarray) -> ImageBank:
         """The same pictures in another space, float (V, E)."""
-        return ImageBank(self.ids, self.features, self.paths, vectors, self.index)
+        return self._with(vectors=vectors)
 
     def select(self, rows: Sequence[int] | np.ndarray) -> ImageBank:
         """The given rows, in the given order."""
         index = np.asarray(rows, dtype=np.int64)
         ids, paths = ([column[i] for i in index] for column in (self.ids, self.paths))
-        return ImageBank(ids, self.features[index], paths, self.vectors[index], self.index)
+        return self._with(ids=ids, features=self.features[index], paths=paths, vectors=self.vectors[index])
+
+    def check_encoder(self, encoder: ImageEncoder) -> None:
+        """Raise `ArtifactError` if it is known that another image encoder gave the features."""
+        if self.encoder:
+            remedy = "build the bank with the vokenizer's image encoder, pooling and view"
+            check_fits("the bank's image encoder", self.encoder, encoder.digest, remedy)
+
+    def _with(self, **changes: Any) -> ImageBank:
+        names = ("ids", "features", "paths", "vectors", "encoder", "index")
+        return ImageBank(**{name: getattr(self, name) for name in names} | changes)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_built": {}}  # another process builds its own
@@ -111,19 +124,21 @@ class ImageBank:
         write_atomic(artifact.path / "bank.safetensors", safetensors.numpy.save(arrays))
         rows = [json.dumps({"id": i, "path": p}) for i, p in zip(self.ids, self.paths, strict=True)]
         write_atomic(artifact.path / "pictures.jsonl", "\n".join(rows) + "\n")
+        artifact.inputs["image_encoder"] = self.encoder
         return artifact.finish({"pictures": len(self), **(report or {})})
 
     @classmethod
     def load(cls, folder: Path | str) -> ImageBank:
         """Read a bank; raises `ArtifactError` if it is none or damaged."""
-        path = Artifact.open(folder, KIND).path
+        artifact = Artifact.open(folder, KIND)
+        path = artifact.path
         try:
             arrays = safetensors.numpy.load_file(path / "bank.safetensors")
             rows = [json.loads(line) for line in (path / "pictures.jsonl").read_text().split("\n") if line]
             columns = [row["id"] for row in rows], arrays["features"], [row["path"] for row in rows], arrays["vectors"]
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"the bank {folder} is damaged ({error}); make it again") from error
-        return cls(*columns)
+        return cls(*columns, encoder=artifact.inputs.get("image_encoder", ""))
 
 
 def build_bank(
@@ -152,7 +167,7 @@ def build_bank(
     """
     features, rows, skipped = image_features(encoder, pictures, cache=cache, max_skipped=max_skipped)
     paths = [str(path.resolve()) if (path := pictures.path(row)) else "" for row in rows]
-    bank = ImageBank([pictures.ids[row] for row in rows], features, paths)
+    bank = ImageBank([pictures.ids[row] for row in rows], features, paths, encoder=encoder.digest)
     if size is not None:
         bank = bank.select(choose_rows(bank.vectors, size, choose, seed))
     return bank, {"skipped": skipped.report()}

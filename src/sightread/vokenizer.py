@@ -111,6 +111,7 @@ class Vokenizer:
                 f"the bank's features are {bank.features.shape[1]} wide, "
                 f"the vokenizer's image encoder gives {expected}; build the bank with the vokenizer's image encoder"
             )
+        bank.check_encoder(self.image_encoder)
         self.room, self.precision = self._room(), "fp32"
         self._check_padding()
         if not embedded:

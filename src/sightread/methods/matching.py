@@ -188,6 +188,8 @@ def train(
     if artifact.finished:
         return Vokenizer.from_pretrained(out)
     started = time.monotonic()
+    if bank:
+        bank.check_encoder(image_encoder)
     features, rows, skipped = image_features(image_encoder, captions.pictures, cache=cache, max_skipped=max_skipped)
     captions = captions.keep_pictures(rows)
     skipped.merge(captions.skipped)
@@ -196,7 +198,7 @@ def train(
     objective = MatchingObjective(config, text_encoder.width, features.shape[1])
     args = training_arguments(artifact.path, config.training, seed=config.seed)
     log = fit(objective, MatchingExamples(tokens, features, captions.picture_of), args=args, resume=resume)
-    bank = bank or ImageBank(captions.pictures.ids, features, _paths(captions))
+    bank = bank or ImageBank(captions.pictures.ids, features, _paths(captions), encoder=image_encoder.digest)
     kept = VokenizerConfig(**{f.name: getattr(config, f.name) for f in fields(VokenizerConfig)})
     vokenizer = Vokenizer(kept, text_encoder, objective.text_head, image_encoder, objective.image_head, bank)
     report = {"captions": len(captions.texts), "pictures": len(features), "skipped": skipped.report()}
