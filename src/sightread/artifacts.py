@@ -176,11 +176,6 @@ class Artifact:
             raise ArtifactError(f"{path} has format {header['format']}, this version reads up to {FORMAT}; upgrade")
         return cls(path, header, finished=True)
 
-    @property
-    def digest(self) -> str:
-        """Digest of the folder's contents."""
-        return digest_folder(self.path)
-
     def finish(self, report: Mapping[str, Any] | None = None) -> Path:
         """Write the manifest, which makes the folder whole; returns its path."""
         self.report = dict(report or {})

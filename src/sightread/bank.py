@@ -18,7 +18,7 @@ from sightread.contracts import Pictures
 from sightread.encoders.features import image_features
 from sightread.encoders.image import ImageEncoder
 from sightread.errors import ArtifactError, ConfigError
-from sightread.modules.approximate import KINDS, FaissIndex
+from sightread.modules.approximate import KINDS, FaissIndex, import_faiss
 from sightread.modules.search import ExactIndex
 from sightread.runtime import keyed_rng
 
@@ -88,7 +88,12 @@ class ImageBank:
         return self._built[queries.device].top_k(queries, k)
 
     def with_index(self, index: str) -> ImageBank:
-        """The same pictures, searched with one of `INDEXES`; measure one that is not exact by `recall`."""
+        """The same pictures, searched with one of `INDEXES`; measure one that is not exact by `recall`.
+
+        Raises `MissingExtra` if it needs FAISS, and that is not installed.
+        """
+        if index in KINDS:
+            import_faiss()  # now, and not in the middle of a job
         return self._with(index=index)
 
     def with_vectors(self, vectors: np.ndarray) -> ImageBank:

@@ -34,10 +34,10 @@ def num_cores() -> int:
 
 
 def num_devices() -> int:
-    """The GPUs, or where there is none the cores that this process may use."""
+    """The GPUs, or where there is none the cores that this process may use; 1 of any other kind."""
     import torch
 
-    return torch.cuda.device_count() if default_device().startswith("cuda") else num_cores()
+    return {"cuda": torch.cuda.device_count(), "cpu": num_cores()}.get(default_device().split(":")[0], 1)
 
 
 def has_fast_bf16() -> bool:

@@ -179,7 +179,7 @@ class Vokenizer:
         begins = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in token_ids], dtype=np.int64)])
         out = torch.zeros(int(begins[-1]), self.config.width)
         for at, vectors in self.encode(np.concatenate([np.zeros(0, np.int64), *token_ids]), begins):
-            out[at] = vectors
+            out[at] = vectors.cpu()
         return list(out.split(np.diff(begins).tolist()))
 
     def vokens(self, token_ids: np.ndarray, begins: np.ndarray, clock: Clock | None = None) -> np.ndarray:
@@ -232,7 +232,7 @@ class Vokenizer:
             for window in overlapping_windows(int(lengths[line]), self.room)
         ], dtype=np.int64).reshape(-1, 4)  # fmt: skip
         windows = windows[np.argsort(windows[:, 1] - windows[:, 0], kind="stable")]
-        budget = TOKEN_BUDGET[self.device.type]
+        budget = TOKEN_BUDGET["cpu" if self.device.type == "cpu" else "cuda"]
         for batch in _under_budget(windows, around, budget):
             ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

@@ -21,6 +21,9 @@ def test_without_faiss_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)  # as if it were not installed
     with pytest.raises(MissingExtra, match=r"sightread\[faiss\]"):
         FaissIndex(KEYS, "flat")
+    bank = ImageBank(["a"], KEYS[:1].numpy(), [""])
+    with pytest.raises(MissingExtra, match=r"sightread\[faiss\]"):
+        bank.with_index("ivf")  # at once, and not when it is first searched
 
 
 def test_an_unknown_kind_is_refused():

@@ -25,7 +25,7 @@ from sightread.vokenization.engines import here, in_processes
 from sightread.vokenization.job import cut, engine_of, random_vokens, tokenize, vokenize
 from sightread.vokenization.revokenize import revokenize
 from sightread.vokenization.summary import Progress
-from sightread.vokenization.verify import verify
+from sightread.vokenization.verify import Agreement, verify
 from sightread.vokenization.work import Vokenize
 from sightread.vokenizer import Vokenizer
 
@@ -452,6 +452,11 @@ def test_verifying_finds_vokens_that_are_wrong(vokenizer, corpus, built_tokenize
     other = revokenize(made, built_tokenizers["byte-level"], tmp_path / "other")
     with pytest.raises(ArtifactError, match="the tokenizer does not fit"):
         verify(other, vokenizer, 3)
+
+
+def test_the_share_that_agrees_is_of_the_number_beside_it():
+    said = str(Agreement(lines=3, tokens=200, same=190, tied=6))
+    assert said == "196 of 200 vokens in 3 lines agree with brute force (98.000%), 6 of them as ties to within rounding"
 
 
 def test_bf16_is_bf16_and_says_so(vokenizer, corpus, tmp_path):

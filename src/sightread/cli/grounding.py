@@ -199,21 +199,10 @@ def vokenize(
     text_column: Annotated[str, typer.Option(help="Text column of a data set.")] = "text",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     max_lines: Annotated[int | None, typer.Option(help="Read no more lines than this.")] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="Tokens read at once; longer lines are cut with overlap. [default: the vokenizer's]"),
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(help="Of the text encoder's matrix products: fp32, or bf16, faster where the hardware has it."),
-    ] = "fp32",
-    index: Annotated[
-        str,
-        typer.Option(help="What searches the bank: exact, or flat, ivf or hnsw of FAISS (needs sightread\\[faiss])."),
-    ] = "exact",
-    verify: Annotated[
-        int, typer.Option(help="At the end, compute so many random lines again by brute force in fp32.", min=0)
-    ] = 0,
+    max_length: Annotated[int | None, typer.Option(help="Tokens read at once. [default: the vokenizer's]")] = None,
+    precision: Annotated[str, typer.Option(help="Of encoding: fp32, or bf16 where the hardware has it.")] = "fp32",
+    index: Annotated[str, typer.Option(help="exact, or flat, ivf or hnsw of FAISS (sightread\\[faiss]).")] = "exact",
+    verify: Annotated[int, typer.Option(help="Random lines to compute again by brute force.", min=0)] = 0,
     workers: Workers = None,
     engine: EngineName = "local",
     max_skipped: MaxSkipped = 0.1,

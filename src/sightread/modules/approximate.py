@@ -53,6 +53,7 @@ class FaissIndex:
         """
         check_queries(queries, self.keys, k)
         given, queries = queries.device, queries.detach().cpu()
+        import_faiss().omp_set_num_threads(torch.get_num_threads())  # it has threads of its own
         rows = torch.from_numpy(self.index.search(queries.contiguous().numpy(), k)[1])
         if bool((rows < 0).any()):
             raise ConfigError(

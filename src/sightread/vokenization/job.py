@@ -90,10 +90,8 @@ def vokenize(
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
         "text_config": _config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
         "max_length": str(vokenizer.room), "batch": str(TOKEN_BUDGET), "precision": precision,
-        "device": vokenizer.device.type, "vectors": digest(bank.vectors.tobytes()),
+        "device": vokenizer.device.type, "vectors": digest(bank.vectors.tobytes()), "index": bank.index,
     }  # fmt: skip
-    if bank.index != "exact":
-        inputs["index"] = bank.index
     work = Vokenize(vokenizer.reading(precision=precision, index=bank.index))
     return write_corpus(work, corpus, vokenizer.tokenizer, out, inputs=inputs, shard_size=shard_size, **options)
 
@@ -134,7 +132,7 @@ def write_corpus(
     out: Path | str,
     *,
     inputs: Mapping[str, str] | None = None,
-    shard_size: int | None = None,
+    shard_size: int = SHARD_SIZE,
     **options: Any,
 ) -> VokenCorpus:
     """Have shards made and write them; the common part of everything that makes a voken corpus.
@@ -154,32 +152,31 @@ def write_corpus(
         ConfigError: If `shard_size` is not positive.
         DataError: If there is no text.
     """
-    how = Options(**options)
-    if shard_size is not None and shard_size < 1:
+    how, config = Options(**options), {"num_vokens": work.num_vokens}
+    if shard_size < 1:
         raise ConfigError(f"shard_size={shard_size}: expected at least 1 character")
     all_inputs = {"tokenizer": tokenizer_digest(check_fast(tokenizer)), **(inputs or {})}
+    tasks: Iterable[tuple[Any, float]]  # each with the share of the corpus that has been read up to it
     if isinstance(corpus, VokenCorpus):
         all_inputs |= {"corpus": corpus.artifact.inputs["corpus"], "vokens": corpus.digest}
+        tasks, name = _shards_of(corpus), str(corpus.path)
     else:
-        all_inputs |= {"corpus": corpus.digest}
-    config = {"num_vokens": work.num_vokens, "shard_size": shard_size}
+        all_inputs["corpus"], config["shard_size"], name = corpus.digest, shard_size, corpus.source
+        tasks = ((lines, corpus.share_read) for lines in cut(corpus, shard_size))
     artifact = Artifact.begin(out, KIND, config=config, inputs=all_inputs, overwrite=how.overwrite, resume=how.resume)
     if not artifact.finished:
         with writing(artifact.path / "tokenizer"):
             tokenizer.save_pretrained(artifact.path / "tokenizer")
-        tasks = _shards_of(corpus) if isinstance(corpus, VokenCorpus) else _cut_with_share(corpus, shard_size)
         report = _make_shards(work, tasks, artifact.path, how)
         if not report["lines"]:
-            raise DataError(
-                f"{getattr(corpus, 'source', out)} has no line with text; give another corpus, and --overwrite"
-            )
+            raise DataError(f"{name} has no line with text; give another corpus, and --overwrite")
         skipped = corpus.skipped.report() if isinstance(corpus, Corpus) else {}
         artifact.finish({**report, "skipped": skipped})
     return VokenCorpus(artifact.path)
 
 
 def _make_shards(work: Work, tasks: Iterable[tuple[Any, float]], folder: Path, how: Options) -> dict[str, Any]:
-    """Make the shards that are missing; tasks come with the share of the corpus that has been read up to them."""
+    """Make the shards that are missing, and tell what all hold."""
     summary, progress = Summary(work.num_vokens), Progress(how.say)
 
     def missing() -> Iterator[tuple[int, Any]]:
@@ -201,11 +198,6 @@ def _make_shards(work: Work, tasks: Iterable[tuple[Any, float]], folder: Path, h
     report = summary.report()
     progress.tell(report, work.num_vokens)
     return report
-
-
-def _cut_with_share(corpus: Corpus, size: int | None) -> Iterator[tuple[list[str], float]]:
-    """Shards of lines, with the share of the corpus up to each."""
-    return ((lines, corpus.share_read) for lines in cut(corpus, size or SHARD_SIZE))
 
 
 def _shards_of(source: VokenCorpus) -> Iterator[tuple[tuple[Path, int], float]]:

@@ -15,8 +15,6 @@ from tqdm import tqdm
 SAMPLED_SHARDS = 16
 """Different pictures of a token type grow with the text; they are counted in the first shards, some 230 K tokens, so
 that corpora of every size can be compared."""
-
-
 EVERY = 60  # seconds between two lines
 
 
@@ -136,7 +134,7 @@ class Progress:
             self.say(
                 f"{report['pictures_used']:,} of {num_vokens:,} pictures chosen "
                 f"({report['pictures_used'] / num_vokens:.0%}); a token type has {report['pictures_per_type']:.1f} "
-                f"different ones in the first {min(SAMPLED_SHARDS, report['shards'])} shards"
+                f"different ones up to shard {min(SAMPLED_SHARDS, report['shards'])}"
             )
 
     def _rate(self) -> str:

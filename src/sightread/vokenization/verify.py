@@ -34,9 +34,9 @@ class Agreement:
     tied: int
 
     def __str__(self) -> str:
-        tied = f"; {self.tied} others are ties to within rounding" if self.tied else ""
+        tied = f", {self.tied} of them as ties to within rounding" if self.tied else ""
         lines = f"{self.tokens:,} vokens in {self.lines:,} lines"
-        return f"{self.same:,} of {lines} agree with brute force ({self.share:.3%}){tied}"
+        return f"{self.same + self.tied:,} of {lines} agree with brute force ({self.share:.3%}){tied}"
 
     @property
     def share(self) -> float:
