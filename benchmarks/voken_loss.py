@@ -21,10 +21,10 @@ from torch import nn
 from transformers import BertConfig
 
 from sightread.contracts import IGNORED
-from sightread.methods.mlm import MlmObjective
+from sightread.methods.lm import LmObjective
 from sightread.methods.voken import VokenObjective
 from sightread.modules import losses
-from sightread.modules.masked_lm import MaskedLanguageModel
+from sightread.modules.language_model import LanguageModel
 
 VOKENS, WIDTH = 50_000, 64
 TOKENS = 8192, 32_768
@@ -62,14 +62,14 @@ def step(vokens: bool, plain: bool) -> tuple[float, float]:
     write_out(plain)
     torch.manual_seed(0)
     config = BertConfig(num_hidden_layers=6, hidden_size=512, num_attention_heads=8, intermediate_size=2048)
-    model = MaskedLanguageModel.from_config(config)
-    objective = (VokenObjective(model, VOKENS) if vokens else MlmObjective(model)).train()
+    model = LanguageModel.from_config(config)
+    objective = (VokenObjective(model, VOKENS) if vokens else LmObjective(model)).train()
     optimizer = torch.optim.AdamW(objective.parameters())
     ids = torch.randint(1000, config.vocab_size, (8, 126))
     batch = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "mlm_labels": torch.where(torch.rand(ids.shape) < 0.15, ids, IGNORED),
+        "lm_labels": torch.where(torch.rand(ids.shape) < 0.15, ids, IGNORED),
         "voken_labels": torch.randint(VOKENS, ids.shape),
     }
 

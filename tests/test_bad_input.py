@@ -26,6 +26,12 @@ MATCH = f"match --text-encoder {{text_encoder}} --image-encoder {{image_encoder}
 VOKENIZE = "vokenize --vokenizer {vokenizer} --out {out}"
 PRETRAIN = f"pretrain --vokens {{vokens}} --set max_length=48 {QUICK} --out {{out}}"
 FINETUNE = f"finetune --encoder {{text_encoder}} --task world {QUICK} --out {{out}}"
+BASELINE = "baseline --vokens {vokens} --out {out}"
+TINY = f"--start {{text_encoder}} --set max_length=48 {QUICK} --out {{out}}"
+CONTRAST = f"contrast --vokens {{vokens}} --image-encoder {{image_encoder}} {TINY}"
+DISTILL = f"distill --vokens {{vokens}} {TINY}"
+CLIP = "clip --model {text_encoder} --images {world}/images --out {out}"
+NOISE = "noise --start {text_encoder} --out {out}"
 SHOW = "show 'a red box' --vokenizer {vokenizer} --out {out}"
 
 FAULTS = {  # what is wrong: (command, what the one line says)
@@ -93,6 +99,25 @@ FAULTS = {  # what is wrong: (command, what the one line says)
                             "cannot write .*ids.txt/out"),
     "files of others": (f"{WORLD} --out {{bad}} --overwrite", "no sightread folder .*not overwritten"),
     "nothing to resume": (f"{VOKENIZE} --corpus {{world}}/corpus.txt --out {{bad}} --resume", "nothing to resume"),
+    "no such baseline": (f"{BASELINE} --kind frequency", "did you mean 'term-frequency'"),
+    "frequency of nothing": (f"{BASELINE} --kind term-frequency", "term-frequency needs --captions and --bank"),
+    "bank for a lot": (f"{BASELINE} --kind random --bank {{bad}}/bank", "the other kinds take neither"),
+    "no distribution": (f"{BASELINE} --kind term-frequency --captions {{world}} --bank {{bad}}/bank --temperature 0",
+                        "temperature=0.0: expected a positive number"),
+    "top too large": (f"{VOKENIZE} --corpus {{world}}/corpus.txt --top 25", "top=25: expected between 1 and the 24"),
+    "soft of one": (f"{PRETRAIN} --start {{text_encoder}} --objective soft", "vokenize with --top 5"),
+    "no CLIP": (CLIP, "give a CLIP or a SigLIP"),
+    "no such level": (f"{CLIP} --level word", "level is 'word'"),
+    "contrast of nothing": (f"{CONTRAST} --captions {{bad}}/nowhere.tsv", "no captions file at .*nowhere.tsv"),
+    "contrast of no layer": (f"{CONTRAST} --captions {{world}} --set layer=3", "layer=3: .* states -3 to 2"),
+    "no such teacher": (f"{DISTILL} --teacher {{bad}}/nowhere", "no model folder at"),
+    "teacher of other words": (f"{DISTILL} --teacher {{bad}}/letters", "the teacher's tokenizer does not fit"),
+    "noise like no encoder": (f"{NOISE} --like {{vokenizer}}", "is a vokenizer, expected a encoder"),
+    "noise like nothing": (f"{NOISE} --like {{bad}}/nowhere", "no model folder at"),
+    "no such recipe": ("compare recipes.vokenization:tabel5 --out {out}", "did you mean 'table5'"),
+    "recipe's setting": ("compare recipes.world:demo --set num_picture=9 --out {out}", "did you mean 'num_pictures'"),
+    "recipe without its model": ("compare recipes.flickr8k:flickr8k --data {world} --out {out}", "--set text_encoder="),
+    "data for scores": ("compare {world} --data {world} --out {out}", "are for recipes"),
     "too many bad pictures": (f"{BANK} --images {{bad}}/mixed", r"3 of 12 pictures are bad.*--max-skipped"),
 }  # fmt: skip
 
@@ -267,7 +292,11 @@ COMMANDS = {
     "match": (f"{MATCH} --captions {{world}}", "--set width=4"),
     "vokenize": (f"{VOKENIZE} --corpus {{world}}/corpus.txt", "--max-lines 3"),
     "revokenize": ("revokenize --vokens {vokens} --tokenizer {text_encoder} --out {out}", "--tokenizer {bad}/letters"),
-    "pretrain": (f"{PRETRAIN} --start {{text_encoder}}", "--set mlm_weight=0.5"),
+    "pretrain": (f"{PRETRAIN} --start {{text_encoder}}", "--set lm_weight=0.5"),
+    "baseline": (f"{BASELINE} --kind random", "--seed 1"),
+    "contrast": (f"{CONTRAST} --captions {{world}}", "--set layer=0"),
+    "distill": (f"{DISTILL} --teacher {{text_encoder}}", "--set nst_weight=0"),
+    "noise": (f"{NOISE} --like {{text_encoder}}", "--seed 1"),
     "finetune": (f"{FINETUNE} --data {{world}}/tasks/color --seeds 1 --encoder {{bad}}/pooled", "--set pooling=mean"),
     "finetune, rows": (
         f"{FINETUNE} --data {{world}}/tasks/color --seeds 1 --encoder {{bad}}/pooled",
@@ -281,7 +310,7 @@ def test_a_result_is_neither_replaced_nor_mixed(command, change, folders):
     assert sightread(command, **folders).exit_code == 0
     before = contents(folders["out"])
     attempts = [f"{command} {change}"]
-    if command.split()[0] not in {"world", "bank"}:
+    if command.split()[0] not in {"world", "bank", "noise"}:
         attempts.append(f"{command} {change} --resume")
     for attempt, message in zip(attempts, ["already holds a finished", "cannot be resumed"], strict=False):
         result = sightread(attempt, **folders)

@@ -11,11 +11,13 @@ from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
+from clip_models import build_model, build_tokenizer, save
 from sightread import pretraining
 from sightread.artifacts import MANIFEST
 from sightread.cli import app
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import build_word_tokenizer
+from sightread.vokenizer import Vokenizer
 
 VERBS = list(typer.main.get_command(app).commands)
 STEPS = "--set max_steps=3 --set per_device_train_batch_size=8"
@@ -28,15 +30,27 @@ COMMANDS = {  # in order; {…} are folders
     " --cache {dir}/cache --out {dir}/bank",
     "match": "match --captions {dir}/world/captions.tsv --text-encoder {text_encoder} --image-encoder {image_encoder}"
     f" --cache {{dir}}/cache --set layers=-2,-1 --set width=8 --set hidden=8 {STEPS} --out {{dir}}/vokenizer",
+    "clip": "clip --model {clip} --images {dir}/world/images --size 6 --out {dir}/clip-vokenizer",
     "retrieval": "retrieval --vokenizer {dir}/vokenizer --captions {dir}/world --json {dir}/scores.json",
     "vokenize": "vokenize --corpus {dir}/world/corpus.txt --vokenizer {dir}/vokenizer --out {dir}/vokens",
     "revokenize": "revokenize --vokens {dir}/vokens --tokenizer {dir}/letters --out {dir}/vokens-letters",
-    "pretrain mlm": "pretrain --vokens {dir}/vokens --start {text_encoder} --objective mlm"
-    f" {BLOCKS} --set logging_steps=2 --out {{dir}}/mlm",
+    "vokenize --top": "vokenize --corpus {dir}/world/corpus.txt --vokenizer {dir}/vokenizer --top 3 --workers 1"
+    " --out {dir}/vokens-top",
+    "baseline": "baseline --vokens {dir}/vokens --kind term-frequency --captions {dir}/world/captions.tsv"
+    " --bank {dir}/vokenizer/bank --out {dir}/frequency-vokens",
+    "pretrain lm": "pretrain --vokens {dir}/vokens --start {text_encoder} --objective lm"
+    f" {BLOCKS} --set logging_steps=2 --out {{dir}}/lm",
     "pretrain classification": "pretrain --vokens {dir}/vokens-letters --start {dir}/config.json"
     f" --objective classification {BLOCKS} --out {{dir}}/classification",
     "pretrain regression": "pretrain --vokens {dir}/vokens --start {text_encoder} --objective regression"
     f" --bank {{dir}}/vokenizer/bank --set head=dense {BLOCKS} --out {{dir}}/regression",
+    "pretrain soft": "pretrain --vokens {dir}/vokens-top --start {text_encoder} --objective soft"
+    f" {BLOCKS} --out {{dir}}/soft",
+    "contrast": "contrast --vokens {dir}/vokens --captions {dir}/world --image-encoder {image_encoder}"
+    f" --start {{text_encoder}} {BLOCKS} --out {{dir}}/contrast",
+    "distill": "distill --vokens {dir}/vokens --teacher {dir}/contrast/encoder --start {text_encoder}"
+    f" {BLOCKS} --out {{dir}}/distill",
+    "noise": "noise --start {text_encoder} --like {dir}/contrast --out {dir}/noise",
     "finetune": "finetune --encoder {dir}/regression/encoder --task world --data {dir}/world/tasks/color --seeds 2"
     f" --set pooling=mean {STEPS} --out {{dir}}/scores",
     "show": "show 'the red box is large .' --vokenizer {dir}/vokenizer --k 3 --out {dir}/strip",
@@ -51,11 +65,14 @@ def sightread(command, **folders):
 
 @pytest.fixture(scope="module")
 def folders(text_encoder_folder, image_encoder_folder, tmp_path_factory):
+    clip_tokenizer = build_tokenizer("clip")
     folder = tmp_path_factory.mktemp("cli")
     build_word_tokenizer(["a b c d e f g h i j k l m n o p q r s t u v w x y z ."]).save_pretrained(folder / "letters")
     config = json.loads((text_encoder_folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config))
-    return {"dir": folder, "text_encoder": text_encoder_folder, "image_encoder": image_encoder_folder}
+    save(folder / "clip", build_model("clip", clip_tokenizer), clip_tokenizer)
+    encoders = {"text_encoder": text_encoder_folder, "image_encoder": image_encoder_folder}
+    return {"dir": folder, "clip": folder / "clip", **encoders}
 
 
 @pytest.fixture(scope="module")
@@ -165,25 +182,48 @@ def test_every_token_has_a_voken_and_keeps_its_text(out, results):
     assert f"{letters.num_tokens:,} tokens, 0 of them without a voken" in results["revokenize"]
 
 
-@pytest.mark.parametrize("arm", ["mlm", "classification", "regression"])
-def test_pretraining_tells_its_steps(arm, out, results):
+VOKEN_LOSSES = {"loss", "voken_loss", "lm_loss"}
+LOSSES = {
+    "pretrain lm": {"loss"}, "pretrain classification": VOKEN_LOSSES, "pretrain regression": VOKEN_LOSSES,
+    "pretrain soft": VOKEN_LOSSES, "contrast": {"loss", "contrast_loss", "lm_loss", "temperature"},
+    "distill": {"loss", "nst_loss", "crd_loss", "lm_loss"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LOSSES)
+def test_pretraining_tells_its_steps(command, out, results):
+    arm = command.split()[-1]
     assert report(out / arm)["steps"] == 3
-    assert results[f"pretrain {arm}"].startswith("3 steps, ")
+    assert results[command].startswith("3 steps, ")
+    log = [json.loads(line) for line in (out / arm / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == ([2] if arm == "lm" else [1, 2, 3])
+    assert LOSSES[command] <= set(log[0])
 
 
-@pytest.mark.parametrize("arm", ["mlm", "classification", "regression"])
-def test_pretraining_writes_an_ordinary_checkpoint(arm, out, results, folders):
-    path = re.search(r"AutoModel.from_pretrained\('(.*)'\)", results[f"pretrain {arm}"])[1]
+@pytest.mark.parametrize("command", [*LOSSES, "noise"])
+def test_pretraining_writes_an_ordinary_checkpoint(command, out, results, folders):
+    path = re.search(r"AutoModel.from_pretrained\('(.*)'\)", results[command])[1]
     model, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     states = model(**tokenizer("a red box", return_tensors="pt")).last_hidden_state
-    assert states.shape == (1, 5 if arm != "classification" else 2 + len("aredbox"), 16)
+    assert states.shape == (1, 5 if "classification" not in command else 2 + len("aredbox"), 16)
     before = AutoModel.from_pretrained(folders["text_encoder"]).get_input_embeddings().weight
     now = model.get_input_embeddings().weight
     assert now.shape != before.shape or not now.equal(before)  # it learnt
-    log = [json.loads(line) for line in (out / arm / "log.jsonl").read_text().splitlines()]
-    losses = {"loss"} if arm == "mlm" else {"loss", "voken_loss", "mlm_loss"}
-    assert [entry["step"] for entry in log] == ([2] if arm == "mlm" else [1, 2, 3])
-    assert losses <= set(log[0])
+
+
+def test_other_vokens_are_of_the_same_tokens(out, results):
+    vokens, top, drawn = (VokenCorpus(out / name) for name in ("vokens", "vokens-top", "frequency-vokens"))
+    assert (vokens.top, top.top, drawn.num_vokens) == (0, 3, 16)
+    for lines in zip(vokens, top, drawn, strict=True):
+        assert len({line.token_ids.tobytes() for line in lines}) == 1
+        assert lines[0].voken_ids.tolist() == lines[1].voken_ids.tolist()
+    assert results["baseline"].startswith(f"{vokens.num_tokens:,} tokens, their vokens by term-frequency among 16, in ")
+
+
+def test_a_clip_is_a_vokenizer_without_training(out, results):
+    assert results["clip"].strip() == f"vokenizer with 6 pictures in {out / 'clip-vokenizer'}"
+    (tokens,) = Vokenizer.from_pretrained(out / "clip-vokenizer")(["a red box"])
+    assert len(tokens) == len("aredbox")
 
 
 def test_reported_accuracy_is_that_of_the_predictions(out, results):
@@ -223,10 +263,11 @@ def test_show_writes_a_page_and_a_picture(out, results):
         assert picture.size == (6 * 104 + 8, 164)
 
 
-RESUMABLE = [name for name in COMMANDS if name not in {"world", "bank", "retrieval", "show"}]
+MADE_AT_ONCE = ["world", "bank", "clip", "noise"]
+RESUMABLE = [name for name in COMMANDS if name not in {*MADE_AT_ONCE, "retrieval", "show"}]
 
 
-@pytest.mark.parametrize("name", [*RESUMABLE, "world", "bank"])
+@pytest.mark.parametrize("name", [*RESUMABLE, *MADE_AT_ONCE])
 def test_a_second_run_is_refused(name, out, folders):
     folder = out / re.search(r"--out {dir}/(\S+)", COMMANDS[name])[1]
     before = (folder / MANIFEST).read_bytes()
@@ -258,7 +299,7 @@ def test_overwriting_replaces_the_result(folders, tmp_path):
 def test_equal_compute_is_counted_in_steps(share, steps, out, folders, tmp_path, monkeypatch):
     """Another run took as long as `share` of three steps of this one: so many it takes, but one at least."""
     monkeypatch.setattr(pretraining, "step_seconds", lambda *_: 0.5)
-    manifest = json.loads((out / "mlm" / MANIFEST).read_text())
+    manifest = json.loads((out / "lm" / MANIFEST).read_text())
     manifest["report"]["seconds"] = 0.5 * 3 * share
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / MANIFEST).write_text(json.dumps(manifest))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,6 +13,7 @@ from pages import Page
 from scores_folders import write_all, write_scores
 from sightread.analysis.strips import StripToken
 from sightread.compare import Column, Comparison, compare_runs, write_report
+from sightread.report import as_markdown
 from sightread.runs import read_runs
 from sightread.statistics import holm, paired_bootstrap, permutation_test, summarize
 
@@ -56,6 +58,42 @@ def test_apart_means_above_and_clear(comparison):
     assert not comparison.apart("grounded", "shape")  # equal means
     assert not comparison.apart(HOSTILE, "color")  # its mean is above, its interval is not
     assert not comparison.apart(HOSTILE, "shape")  # apart, but below
+
+
+def test_an_arm_may_have_a_control_of_its_own(comparison, tmp_path):
+    other = replace(comparison, controls={HOSTILE: "grounded"})
+    assert [other.control_of(arm) for arm in other.scores] == ["text-only", "text-only", "grounded"]
+    assert other.difference(HOSTILE, "color").scores == pytest.approx((0.20 - 0.80, 0.90 - 0.85, 0.40 - 0.90))
+    assert other.difference("grounded", "color") == comparison.difference("grounded", "color")
+    assert comparison.apart("grounded", "color")
+    assert not replace(comparison, controls={"grounded": HOSTILE}).apart("grounded", "color")
+    page = write_report(
+        tmp_path / "report.html",
+        other,
+        title="",
+        verdict="",
+        explanation="",
+        strips=[],
+        strips_explanation="",
+        facts={},
+    ).read_text()
+    for shown in (Page(page).texts, other.markdown()):
+        assert f"{HOSTILE} − grounded" in shown
+        assert f"{HOSTILE} − text-only" not in shown
+
+
+def test_markdown_holds_the_numbers_and_what_diverged(comparison):
+    assert "Runs that diverged, and count: none." in comparison.markdown()
+    assert "| text-only | 0.20 [−0.05, 0.45] | 0.50 [0.50, 0.50] | – |" in comparison.markdown()
+    told = replace(
+        comparison, seconds={"text-only": (1.0, 2.0, 6.0)}, diverged={"text-only": [], "grounded": ["color of seed 1"]}
+    )
+    assert "| text-only | 0.20 [−0.05, 0.45] | 0.50 [0.50, 0.50] | 3 |" in told.markdown()
+    assert "| grounded − text-only | +0.65 [+0.53, +0.77] | +0.00 [−0.25, +0.25] |" in told.markdown()
+    assert "| grounded | 0.85 | 0.50 |" in told.markdown()  # medians
+    assert "| chance | 0.17 | 0.25 |" in told.markdown()
+    assert told.markdown().endswith("Runs that diverged, and count: grounded (color of seed 1).\n")
+    assert json.loads(told.to_json())["diverged"]["grounded"] == ["color of seed 1"]
 
 
 def test_json_holds_scores_summaries_and_differences(comparison):
@@ -147,6 +185,17 @@ def test_cells_hold_the_statistics_of_the_runs(folders, compared):
     for arm in compared.arms[1:]:
         cells = [compared.cells[arm, column] for column in compared.columns]
         assert [cell.adjusted for cell in cells] == holm([cell.p for cell in cells])
+
+
+def test_an_arm_may_have_a_control_of_its_own(folders, compared):
+    own = compare_runs(read_runs(folders), controls={"random": "grounded"}, num=500)
+    assert own.control == "text-only (of random to grounded)"
+    for column in own.columns:
+        assert own.cells["grounded", column] == compared.cells["grounded", column]
+        mine, other = (own.cells[arm, column] for arm in ("random", "grounded"))
+        assert mine.difference.mean == pytest.approx(mine.summary.mean - other.summary.mean)
+    assert any("clearly better than grounded" in said for said in own.verdicts())
+    assert "Differences to text-only (of random to grounded)" in as_markdown(own).replace("\\", "")
 
 
 def test_what_was_planted_is_found_and_nothing_else(compared):

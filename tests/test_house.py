@@ -27,12 +27,13 @@ LEVELS = (  # from the ground up; a module imports what lies strictly below it
     "methods vokenization tasks probes analysis runs",
     "compare",
     "report",
+    "experiments",
     "recipes",
     "cli",
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 # but no method, task or recipe a fellow
-FELLOWS_MAY_MEET = {"cli", "data", "encoders", "modules", "vokenization", "probes", "analysis"}
+FELLOWS_MAY_MEET = {"cli", "data", "encoders", "experiments", "modules", "vokenization", "probes", "analysis"}
 
 PUBLIC_NAMES = [
     "Corpus", "ImageBank", "ImageEncoder", "SightreadError", "TextEncoder", "VokenCorpus", "Vokenizer", "__version__",

@@ -12,6 +12,7 @@ import typer
 
 import sightread
 from sightread.cli import app
+from sightread.recipes import load_recipe
 
 ROOT = Path(__file__).parent.parent
 SRC = Path(sightread.__file__).parent
@@ -78,17 +79,20 @@ def check_settings(verb, parameters):
     from sightread.config import override
     from sightread.data.world import WorldConfig
     from sightread.finetuning import FinetuningConfig
+    from sightread.methods.grounded_teacher import DistillationConfig
+    from sightread.methods.lexical_contrast import ContrastConfig
     from sightread.methods.matching import MatchingConfig
     from sightread.methods.voken import VokenConfig
     from sightread.probes.results import ProbeConfig
     from sightread.tasks.translation import TranslationConfig
 
     configs = {
-        "world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "finetune": FinetuningConfig,
-        "translate": TranslationConfig, "probe": ProbeConfig,
+        "world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "contrast": ContrastConfig,
+        "distill": DistillationConfig, "finetune": FinetuningConfig, "translate": TranslationConfig,
+        "probe": ProbeConfig,
     }  # fmt: skip
-    if parameters.get("settings"):
-        override(configs[verb](), parameters["settings"])
+    if settings := parameters.get("settings"):
+        override(load_recipe(parameters["runs"][0]) if verb == "compare" else configs[verb](), settings)
 
 
 def test_the_readme_shows_commands():
@@ -126,8 +130,20 @@ def submodule(package, name):
     return find_spec(f"{package}.{name}") is not None
 
 
+TEXTS = "\n".join(text for _, *pair in [*markdown_texts(), *docstring_texts()] for text in pair)
+
+
 def test_modules_to_run_exist():
-    texts = [text for place, *pair in [*markdown_texts(), *docstring_texts()] for text in pair]
-    named = set(re.findall(r"python -m (sightread[\w.]*)", "\n".join(texts)))
-    assert not [name for name in named if find_spec(name) is None]
-    assert "sightread.recipes.flickr8k" in named
+    assert not [name for name in re.findall(r"python -m (sightread[\w.]*)", TEXTS) if find_spec(name) is None]
+
+
+RECIPES = sorted(set(re.findall(r"\brecipes\.[a-z]\w*:[a-z]\w*", TEXTS)))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_that_are_named_exist(name):
+    load_recipe(name)
+
+
+def test_recipes_are_named():
+    assert {"recipes.vokenization:table5", "recipes.flickr8k:flickr8k"} <= set(RECIPES)

@@ -1,4 +1,7 @@
+import copy
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 from conftest import LAYERS
 from sightread.bank import ImageBank, build_bank
 from sightread.encoders.image import ImageEncoder
+from sightread.encoders.windows import end_to_end, overlapping_windows
 from sightread.errors import ArtifactError, ConfigError
-from sightread.vokenizer import TOKEN_BUDGET, Vokenizer, overlapping_windows
+from sightread.vokenizer import TOKEN_BUDGET, Vokenizer
 
 SENTENCES = ["The red box is large .", "", "zzz", "a small  cup,near the garden", "   ", "anna has a lamp ."]
 ROOM = 22  # 24 tokens at once, two of them special
@@ -36,13 +40,13 @@ def head_in_numpy(head, x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def vectors_alone(vokenizer, ids):
-    """Joint vectors of one sequence that fits, special tokens left out: no batch, no padding, no windows."""
+def vectors_alone(vokenizer, ids, kept=slice(1, -1)):
+    """Joint vectors of one sequence that fits, by default without special tokens: no batch, no padding, no windows."""
     tokenizer, model = vokenizer.tokenizer, vokenizer.text_encoder.model.eval()
     around = torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
     with torch.no_grad():
         hidden = model(input_ids=around, output_hidden_states=True).hidden_states
-    states = np.concatenate([hidden[layer][0, 1:-1].double().numpy() for layer in LAYERS], axis=-1)
+    states = np.concatenate([hidden[layer][0, kept].double().numpy() for layer in LAYERS], axis=-1)
     return head_in_numpy(vokenizer.text_head, states)
 
 
@@ -106,6 +110,36 @@ def test_long_text_is_read_in_windows(vokenizer):
     assert [sentence[slice(*token.span)] for token in vokenizer([sentence])[0]] == sentence.split()
 
 
+@pytest.mark.parametrize("k", [1, 5])
+def test_vokens_are_the_best_rows_with_their_scores_however_often_a_line_occurs(vokenizer, k):
+    lines = vokenizer.tokenizer([*SENTENCES, *SENTENCES[::-1], "the " * 40], add_special_tokens=False)["input_ids"]
+    rows, scores = vokenizer.vokens(*end_to_end(lines), k=k)
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+    products = torch.cat(vokenizer.token_vectors(lines)).double().numpy() @ vokenizer.bank.vectors.T.astype(float)
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(scores, np.take_along_axis(products, expected, axis=1), atol=1e-6)
+
+
+def test_at_the_level_of_sentences_a_window_has_one_vector_and_is_searched_once(vokenizer, monkeypatch):
+    whole, asked, nearest = copy.copy(vokenizer), [], ImageBank.nearest
+    whole.config = replace(vokenizer.config, level="sentence")
+    lines = vokenizer.tokenizer([*SENTENCES, "the red box " * 20, SENTENCES[0]], add_special_tokens=False)["input_ids"]
+    expected = [np.zeros((len(ids), 8)) for ids in lines]
+    for ids, vectors in zip(lines, expected, strict=True):
+        for begin, end, keep_from, keep_to in overlapping_windows(len(ids), ROOM):
+            vectors[keep_from:keep_to] = vectors_alone(vokenizer, ids[begin:end], [0])
+    np.testing.assert_allclose(torch.cat(whole.token_vectors(lines)), np.concatenate(expected), atol=1e-5)
+    monkeypatch.setattr(ImageBank, "nearest", lambda *args: (asked.append(len(args[1])), nearest(*args))[1])
+    rows = whole.vokens(*end_to_end(lines))[0][:, 0]
+    assert sum(asked) == 4 + len(list(overlapping_windows(60, ROOM)))  # of the lines that differ and are not empty
+    keys = head_in_numpy(vokenizer.image_head, vokenizer.bank.features.astype(np.float64))
+    np.testing.assert_array_equal(rows, (np.concatenate(expected) @ keys.T).argmax(axis=1))
+    assert [token.rows for tokens in whole(SENTENCES) for token in tokens] == rows[
+        : sum(map(len, lines[:6])), None
+    ].tolist()
+
+
 def test_an_encoder_that_sees_padding_is_refused(vokenizer):
     from transformers import FNetConfig, FNetModel
 
@@ -142,6 +176,14 @@ def test_a_saved_vokenizer_gives_the_same_answers(vokenizer, tmp_path):
     with pytest.raises(ArtifactError, match="already holds a finished vokenizer"):
         vokenizer.save_pretrained(folder)
     assert answers(Vokenizer.from_pretrained(vokenizer.save_pretrained(folder, overwrite=True))) == answers(vokenizer)
+
+
+def test_older_folders_are_of_tokens_and_of_cropped_pictures(vokenizer, vokenizer_folder, tmp_path):
+    manifest = shutil.copytree(vokenizer_folder, tmp_path / "old") / "manifest.json"
+    header = json.loads(manifest.read_text())
+    del header["config"]["level"], header["config"]["view"]
+    manifest.write_text(json.dumps(header))
+    assert answers(Vokenizer.from_pretrained(tmp_path / "old")) == answers(vokenizer)
 
 
 def test_another_bank_of_the_same_encoder_takes_the_banks_place(vokenizer, vokenizer_folder):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sightread.artifacts import write_atomic
 from sightread.metrics import METRICS, translation_signatures
@@ -51,16 +53,26 @@ class Comparison:
         columns: What was scored.
         seeds: The seeds, in the order of the scores.
         scores: One number a seed, by arm and column name; the first arm is the control.
+        controls: Arms whose control is another than the first.
+        diverged: What went wrong, by arm: runs that are counted all the same.
+        seconds: What training took, one number a seed, by arm.
     """
 
     columns: Sequence[Column]
     seeds: Sequence[int]
     scores: Mapping[str, Mapping[str, Sequence[float]]]
+    controls: Mapping[str, str] = field(default_factory=dict)
+    diverged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def control(self) -> str:
         """Name of the first arm."""
         return next(iter(self.scores))
+
+    def control_of(self, arm: str) -> str:
+        """Name of the arm that this one is compared with."""
+        return self.controls.get(arm, self.control)
 
     def summary(self, arm: str, column: str) -> Summary:
         """Mean and interval of an arm."""
@@ -68,12 +80,12 @@ class Comparison:
 
     def difference(self, arm: str, column: str) -> Summary:
         """Mean and interval of the difference to the control, seed by seed."""
-        return paired_difference(self.scores[arm][column], self.scores[self.control][column])
+        return paired_difference(self.scores[arm][column], self.scores[self.control_of(arm)][column])
 
     def apart(self, arm: str, column: str) -> bool:
-        """Whether an arm's interval lies above the control's; with a single seed there is none."""
-        low, high = self.summary(arm, column).low, self.summary(self.control, column).high
-        return low is not None and high is not None and low > high
+        """Whether the interval of an arm's difference to its control lies above zero; a single seed has none."""
+        low = self.difference(arm, column).low
+        return low is not None and low > 0
 
     def table(self) -> str:
         """The table as text: mean and 95 % interval."""
@@ -94,7 +106,33 @@ class Comparison:
 
         arms = {arm: {column.name: cell(arm, column.name) for column in self.columns} for arm in self.scores}
         chance = {column.name: column.chance for column in self.columns}
-        return json.dumps({"seeds": list(self.seeds), "chance": chance, "arms": arms}, indent=1)
+        told = {
+            "seeds": list(self.seeds),
+            "chance": chance,
+            "controls": self.controls,
+            "diverged": self.diverged,
+            "seconds": self.seconds,
+        }
+        return json.dumps({**told, "arms": arms}, indent=1)
+
+    def markdown(self) -> str:
+        """The tables in Markdown: scores; differences to the control, paired by seed; what diverged."""
+        names = [column.name.replace("_", " ") for column in self.columns]
+        scores = [["encoder", *names, "s"]]
+        for arm in self.scores:
+            cells = [_with_interval(self.summary(arm, column.name)) for column in self.columns]
+            scores.append([arm, *cells, f"{np.mean(self.seconds[arm]):.0f}" if arm in self.seconds else "–"])
+        scores.append(["chance", *(f"{column.chance:.2f}" for column in self.columns), ""])
+        apart = [["difference", *names]]
+        for arm in list(self.scores)[1:]:
+            cells = [_with_interval(self.difference(arm, column.name), "+") for column in self.columns]
+            apart.append([f"{arm} − {self.control_of(arm)}", *cells])
+        medians = [["median", *names]]
+        for arm in self.scores:
+            medians.append([arm, *(f"{self.summary(arm, column.name).median:.2f}" for column in self.columns)])
+        diverged = [f"{arm} ({', '.join(what)})" for arm, what in self.diverged.items() if what]
+        notes = [f"Runs that diverged, and count: {'; '.join(diverged) or 'none'}."]
+        return "\n\n".join([*map(_as_table, (scores, apart, medians)), *notes]) + "\n"
 
 
 def write_report(
@@ -127,8 +165,12 @@ def write_report(
     page = render(
         "report.html", title=title, verdict=verdict, explanation=explanation, columns=columns, seeds=comparison.seeds,
         rows=[{"arm": arm, "cells": [comparison.summary(arm, c.name) for c in columns]} for arm in arms],
-        differences=[{"arm": arm, "cells": [comparison.difference(arm, c.name) for c in columns]} for arm in arms[1:]],
-        control=comparison.control, plots=[{"name": c.name, "panel": _panel(comparison, c)} for c in columns],
+        differences=[
+            {"arm": f"{arm} − {comparison.control_of(arm)}",
+             "cells": [comparison.difference(arm, c.name) for c in columns]}
+            for arm in arms[1:]
+        ],
+        plots=[{"name": c.name, "panel": _panel(comparison, c)} for c in columns],
         strips=[[as_html(token) for token in strip] for strip in strips], strips_explanation=strips_explanation,
         facts=facts,
     )  # fmt: skip
@@ -139,6 +181,17 @@ def write_report(
 def _panel(comparison: Comparison, column: Column) -> dict[str, Any]:
     bars = [bar_of(arm, i, comparison.summary(arm, column.name)) for i, arm in enumerate(comparison.scores)]
     return panel(bars, left=190, width=540, reference=("chance", column.chance), ticks=_TICKS)
+
+
+def _with_interval(summary: Summary, sign: str = "") -> str:
+    if summary.low is None or summary.high is None:
+        return f"{summary.mean:{sign}.2f}"
+    return f"{summary.mean:{sign}.2f} [{summary.low:{sign}.2f}, {summary.high:{sign}.2f}]".replace("-", "−")
+
+
+def _as_table(rows: Sequence[Sequence[str]]) -> str:
+    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, f"|{' --- |' * len(rows[0])}", *rest])
 
 
 def _mean_with_interval(summary: Summary) -> str:
@@ -191,11 +244,23 @@ class RunComparison:
         arms: The encoders; the first is the control.
         columns: The tasks.
         cells: By arm and column; none where an encoder was not run on a task.
+        controls: Arms whose control is another than the first.
     """
 
     arms: Sequence[str]
     columns: Sequence[str]
     cells: Mapping[tuple[str, str], Cell]
+    controls: Mapping[str, str] = field(default_factory=dict)
+
+    def control_of(self, arm: str) -> str:
+        """Name of the encoder that this one is compared with."""
+        return self.controls.get(arm, self.arms[0])
+
+    @property
+    def control(self) -> str:
+        """What the encoders are compared with, in words."""
+        own = "; ".join(f"of {arm} to {control}" for arm, control in self.controls.items())
+        return f"{self.arms[0]} ({own})" if own else self.arms[0]
 
     def column(self, name: str) -> list[Cell]:
         """The cells of a task, in the order of the arms."""
@@ -210,7 +275,7 @@ class RunComparison:
         found = {word: [cell.runs.column for cell in tested if cell.verdict == word] for word in ("better", "worse")}
         said = {word: f"{len(names)} ({', '.join(names)})" if names else "none" for word, names in found.items()}
         return (
-            f"{arm}: of {len(tested)} tasks clearly better than {self.arms[0]} on {said['better']}, "
+            f"{arm}: of {len(tested)} tasks clearly better than {self.control_of(arm)} on {said['better']}, "
             f"clearly worse on {said['worse']}."
         )
 
@@ -220,8 +285,9 @@ class RunComparison:
         return diverged + [note for column in self.columns for note in self._notes_on(column)]
 
     def _notes_on(self, column: str) -> list[str]:
-        cells, control = self.column(column), self.cells.get((self.arms[0], column))
-        others = [(cell, control) for cell in cells if control and cell is not control]
+        cells = self.column(column)
+        pairs = ((cell, self.cells.get((self.control_of(cell.runs.arm), column))) for cell in cells)
+        others = [(cell, control) for cell, control in pairs if control and cell is not control]
         notes = [note for pair in others for note in (_differing_settings(*pair), _differing_seeds(*pair))]
         if absent := [arm for arm in self.arms if (arm, column) not in self.cells]:
             notes.append(f"not run for {', '.join(absent)}.")
@@ -235,25 +301,31 @@ class RunComparison:
         return [f"{column}: {note}" for note in notes if note]
 
 
-def compare_runs(runs: Sequence[TaskRuns], *, num: int = 10_000, seed: int = 0) -> RunComparison:
-    """Compare encoders with the first of them.
+def compare_runs(
+    runs: Sequence[TaskRuns], *, controls: Mapping[str, str] | None = None, num: int = 10_000, seed: int = 0
+) -> RunComparison:
+    """Compare encoders with the first of them, or with a control of their own.
 
     Args:
         runs: As `read_runs` gives them.
+        controls: The control of each arm that has one of its own.
         num: Resamples of the bootstrap and the permutation test.
         seed: Of the resampling.
     """
     arms, columns = (list(dict.fromkeys(getattr(run, name) for run in runs)) for name in ("arm", "column"))
-    controls = {run.column: run for run in runs if run.arm == arms[0]}
+    controls, found = controls or {}, {(run.arm, run.column): run for run in runs}
     cells = {
-        (run.arm, run.column): _cell(run, controls.get(run.column) if run.arm != arms[0] else None, num, seed)
-        for run in runs
+        key: _cell(run, _control(run, found, controls.get(run.arm, arms[0])), num, seed) for key, run in found.items()
     }
     for arm in arms[1:]:
         tested = {key: cell for key, cell in cells.items() if key[0] == arm and cell.p is not None}
         adjusted = holm([cell.p for cell in tested.values() if cell.p is not None])
         cells |= {key: replace(cell, adjusted=p) for (key, cell), p in zip(tested.items(), adjusted, strict=True)}
-    return RunComparison(arms, columns, cells)
+    return RunComparison(arms, columns, cells, controls)
+
+
+def _control(run: TaskRuns, runs: Mapping[tuple[str, str], TaskRuns], name: str) -> TaskRuns | None:
+    return runs.get((name, run.column)) if name != run.arm else None
 
 
 def _cell(run: TaskRuns, control: TaskRuns | None, num: int, seed: int) -> Cell:

@@ -40,9 +40,7 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         elif key in training_fields:
             training[key] = value
         else:
-            close = difflib.get_close_matches(key, [*fields, *training_fields], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"this step knows {', '.join(sorted(fields))}"
-            faults.append(f"unknown setting {key!r}; {hint}")
+            faults.append(_unknown(key, fields, training_fields))
     types = get_type_hints(type(config))
     values = {key: _typed(key, value, types[key], faults) for key, value in values.items()}
     training = {key: _typed(key, value, training_fields[key], faults) for key, value in training.items()}
@@ -53,6 +51,13 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
+def check_training(names: Iterable[str], fields: Iterable[str]) -> None:
+    """Raise `ConfigError` with a suggestion unless all are names of `TrainingArguments`; `fields` are the config's."""
+    known = _training_fields()
+    if faults := [_unknown(name, fields, known) for name in names if name not in known]:
+        raise ConfigError("; ".join(faults))
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise `ConfigError` with a suggestion unless `value` is one of `choices`."""
     choices = list(choices)
@@ -60,6 +65,12 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         close = difflib.get_close_matches(value, choices, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}{hint}")
+
+
+def _unknown(key: str, fields: Iterable[str], training_fields: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, [*fields, *training_fields], n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"this step knows {', '.join(sorted(fields))}"
+    return f"unknown setting {key!r}; {hint}"
 
 
 def _typed(key: str, value: str, kind: Any, faults: list[str]) -> Any:

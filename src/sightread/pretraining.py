@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -18,11 +19,13 @@ from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import load_tokenizer, longest_input, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
-from sightread.modules.masked_lm import MaskedLanguageModel
+from sightread.modules.language_model import LanguageModel
 from sightread.runtime import keyed_rng, seed_everything
 from sightread.train import fit, training_arguments
 
 KIND = "encoder"
+SHAPE = re.compile(r"new:(?P<type>[\w-]+)-(?P<layers>\d+)L-(?P<width>\d+)H")
+SPECIAL = ("pad", "bos", "eos", "cls", "sep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,40 +52,56 @@ class PretrainingConfig:
     )  # fmt: skip
 
 
-def start_model(source: str | Path, tokenizer: Any) -> MaskedLanguageModel:
-    """A checkpoint (folder or Hub name), or fresh weights from a Hugging Face `config.json` file.
+def start_model(source: str | Path, tokenizer: Any) -> LanguageModel:
+    """A checkpoint (folder or Hub name), or fresh weights.
 
-    A config gets the vocabulary size of the tokenizer.
+    Args:
+        source: The checkpoint; or a Hugging Face `config.json`; or a shape such as "new:bert-6L-512H": any model type
+            of transformers, layers and hidden size, with heads of 64 and a feed-forward layer four times as wide.
+        tokenizer: Gives a fresh model its vocabulary size and special tokens.
 
     Raises:
-        ConfigError: If the file is no model config.
+        ConfigError: If the file is no model config, or there is no such type of model.
     """
-    if not str(source).endswith(".json"):
-        return MaskedLanguageModel.from_pretrained(source)
+    if not is_fresh(source):
+        return LanguageModel.from_pretrained(source)
     from transformers import AutoConfig
 
     try:
-        settings = json.loads(Path(source).read_text())
-        config = AutoConfig.for_model(**settings)
+        shape = SHAPE.fullmatch(str(source))
+        settings = _settings_of(shape) if shape else json.loads(Path(source).read_text())
+        settings |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
+        config = AutoConfig.for_model(**settings | {"vocab_size": len(tokenizer)})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{source} is no Hugging Face model config ({error})") from error
-    config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
-    return MaskedLanguageModel.from_config(config)
+    return LanguageModel.from_config(config)
+
+
+def is_fresh(source: str | Path) -> bool:
+    """Whether `start_model` makes fresh weights of this."""
+    return str(source).endswith(".json") or str(source).startswith("new:")
+
+
+def _settings_of(shape: re.Match[str]) -> dict[str, Any]:
+    width = int(shape["width"])
+    return {"model_type": shape["type"], "hidden_size": width, "num_hidden_layers": int(shape["layers"]),
+            "num_attention_heads": max(width // 64, 1), "intermediate_size": 4 * width}  # fmt: skip
 
 
 def pretrain(
-    make_objective: Callable[[MaskedLanguageModel], Objective],
+    make_objective: Callable[[LanguageModel], Objective],
     corpus: VokenCorpus,
     out: Path | str,
     *,
     start: str | Path,
     config: PretrainingConfig,
     inputs: Mapping[str, str] | None = None,
+    blocks: Mapping[str, Any] | None = None,
     match_compute_of: Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
-    """Pre-train an encoder on a voken corpus; the common part of voken pre-training and its control.
+    """Pre-train an encoder, or a decoder, on a voken corpus; the common part of every method and its control.
 
     Two runs with the same corpus, start and settings read the same blocks in the same order with the same masks, and
     begin with the same weights, whatever their objectives.
@@ -91,35 +110,36 @@ def pretrain(
         make_objective: Puts an objective on the language model.
         corpus: What to read.
         out: Folder of the run; the checkpoint is in its `encoder/`.
-        start: A checkpoint, or a `config.json` for fresh weights.
+        start: See `start_model`.
         config: Settings.
         inputs: Digests of what the objective rests on.
+        blocks: What the objective reads beside masked text: `soft` and `beside` of `TokenBlocks`.
         match_compute_of: Another run: take as many steps as cost the same time here as that run's did there.
         overwrite: Replace what is in `out`.
         resume: Go on with an unfinished run in `out`.
     """
-    fresh = str(start).endswith(".json")
-    tokenizer = load_tokenizer(corpus.path / "tokenizer" if fresh else start)
+    tokenizer = load_tokenizer(corpus.path / "tokenizer" if is_fresh(start) else start)
     corpus.check_tokenizer(tokenizer_digest(tokenizer))
-    blocks = TokenBlocks(
-        corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability
-    )
     seed_everything(config.seed)
     model = start_model(start, tokenizer)
     if config.max_length > (limit := longest_input(model.encoder, tokenizer)):
         raise ConfigError(f"max_length={config.max_length}: this model reads at most {limit} tokens")
+    examples = TokenBlocks(
+        corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability,
+        causal=model.causal, **(blocks or {}),
+    )  # fmt: skip
     inputs = {"start": weights_digest(model), "corpus": corpus.artifact.inputs["corpus"], **(inputs or {})}
     if match_compute_of:
         inputs["match_compute_of"] = str(match_compute_of)
+    objective = make_objective(model)  # which refuses settings that do not go with this model
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
     if artifact.finished:
         return artifact.path
-    objective = make_objective(model)
     if match_compute_of:
-        config = _with_matched_steps(config, objective, blocks, match_compute_of)
+        config = _with_matched_steps(config, objective, examples, match_compute_of)
     started = time.monotonic()
     log = fit(
-        objective, blocks, args=training_arguments(artifact.path, config.training, seed=config.seed), resume=resume
+        objective, examples, args=training_arguments(artifact.path, config.training, seed=config.seed), resume=resume
     )
     seconds = time.monotonic() - started
     model.save_pretrained(artifact.path / "encoder")

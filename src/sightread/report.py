@@ -103,7 +103,7 @@ def as_markdown(comparison: RunComparison) -> str:
             list(map(_markdown, [*first, *astuple(line(cell))])) for first, cell in zip(firsts, cells, strict=True)
         ]
     table = "\n".join(f"| {' | '.join(entries)} |" for entries in lines)
-    how = _markdown(explanation(comparison.arms[0]))
+    how = _markdown(explanation(comparison.control))
     parts = ["# Encoders compared", _listed(comparison.verdicts()), how, table, _listed(comparison.notes())]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -116,7 +116,7 @@ def as_latex(comparison: RunComparison) -> str:
         " & ".join(map(_latex, ("task", *HEADER))) + r" \\", r"\midrule",
         "\n\\midrule\n".join(blocks),
         r"\bottomrule", r"\end{tabular}",
-        rf"\caption{{{_latex(' '.join([explanation(comparison.arms[0]), *comparison.notes()]))}}}", r"\end{table*}",
+        rf"\caption{{{_latex(' '.join([explanation(comparison.control), *comparison.notes()]))}}}", r"\end{table*}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -145,8 +145,9 @@ def as_json(comparison: RunComparison) -> str:
     return json.dumps(
         {
             "control": comparison.arms[0],
+            "controls": comparison.controls,
             "verdicts": comparison.verdicts(),
-            "explanation": explanation(comparison.arms[0]),
+            "explanation": explanation(comparison.control),
             "notes": comparison.notes(),
             "results": [
                 {**_summary_of(cell), "scores": cell.runs.scores, "diverged": cell.runs.diverged}
@@ -165,9 +166,9 @@ def as_html(comparison: RunComparison) -> str:
         if cell.runs.encoder not in checkpoints[cell.runs.arm]:
             checkpoints[cell.runs.arm].append(cell.runs.encoder)
     return render(
-        "comparison.html", arms=comparison.arms, control=comparison.arms[0], header=HEADER, missing=NONE,
+        "comparison.html", arms=comparison.arms, control=comparison.control, header=HEADER, missing=NONE,
         tasks=[_task(column, comparison) for column in comparison.columns], checkpoints=checkpoints,
-        verdicts=comparison.verdicts(), explanation=explanation(comparison.arms[0]), notes=comparison.notes(),
+        verdicts=comparison.verdicts(), explanation=explanation(comparison.control), notes=comparison.notes(),
     )  # fmt: skip
 
 

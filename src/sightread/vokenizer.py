@@ -24,9 +24,11 @@ from sightread.bank import ImageBank
 from sightread.checks import check_shape
 from sightread.config import check_choice
 from sightread.data.blocks import special_tokens_around
-from sightread.encoders.features import encode_ids
+from sightread.encoders.clip import ClipTowers
+from sightread.encoders.features import LEVELS, encode_ids
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder, check_fast
+from sightread.encoders.windows import Encoded, encode_lines, end_to_end, gathered
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.heads import ProjectionHead
 from sightread.runtime import Clock, default_device, one_thread
@@ -43,11 +45,13 @@ class VokenizerConfig:
 
     Attributes:
         layers: Hidden layers of the text encoder that are concatenated.
-        hidden: Hidden width of the heads.
+        hidden: Hidden width of the heads; 0: they are linear maps, as CLIP's are.
         width: E, width of the joint space.
         pooling: Pooling of the image encoder.
         view: What it sees of a picture.
         max_length: Longest sequence encoded at once, special tokens included; longer text is cut with overlap.
+        level: What looks for a picture: "token", each for itself, or "sentence", all of what is encoded at once
+            together, so that its tokens share their vokens (Tan & Bansal's baseline of sentence-level retrieval).
     """
 
     layers: tuple[int, ...] = (-4, -3, -2, -1)
@@ -56,6 +60,10 @@ class VokenizerConfig:
     pooling: str = "pooled"
     view: str = "crop"
     max_length: int = 128
+    level: str = "token"
+
+    def __post_init__(self) -> None:
+        check_choice("level", self.level, LEVELS)
 
 
 @dataclass(frozen=True)
@@ -154,18 +162,20 @@ class Vokenizer:
             sentences: Raw text.
             k: Pictures a token, at most the bank's size; `ConfigError` if more.
         """
+        if isinstance(sentences, str):
+            raise ConfigError(f"{sentences!r} is one string; give a list of sentences")
         if not len(sentences):
             return []
         encoded = self.tokenizer(list(sentences), add_special_tokens=False, return_offsets_mapping=True)
-        vectors = torch.cat(self.token_vectors(encoded["input_ids"]))
-        scores, rows = (part.tolist() for part in self.bank.nearest(vectors, k))
-        results, at = [], 0
-        for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            pieces = self.tokenizer.convert_ids_to_tokens(ids)
-            found = zip(pieces, spans, rows[at : at + len(ids)], scores[at : at + len(ids)], strict=True)
-            results.append([TokenVokens(p, tuple(s), [self.bank.ids[r] for r in rs], rs, sc) for p, s, rs, sc in found])
-            at += len(ids)
-        return results
+        token_ids, begins = end_to_end(encoded["input_ids"])
+        rows, scores = (found.tolist() for found in self.vokens(token_ids, begins, k=k))
+        pieces = self.tokenizer.convert_ids_to_tokens(token_ids.tolist())
+        spans = itertools.chain.from_iterable(encoded["offset_mapping"])
+        tokens = [
+            TokenVokens(piece, tuple(span), [self.bank.ids[row] for row in best], best, their_scores)
+            for piece, span, best, their_scores in zip(pieces, spans, rows, scores, strict=True)
+        ]
+        return [tokens[begin:end] for begin, end in itertools.pairwise(begins.tolist())]
 
     def token_vectors(self, token_ids: Sequence[Sequence[int] | np.ndarray]) -> list[Tensor]:
         """Tokens in the joint space.
@@ -176,44 +186,47 @@ class Vokenizer:
         Returns:
             Unit vectors, float32 (L, E), one tensor a sequence.
         """
-        begins = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in token_ids], dtype=np.int64)])
-        out = torch.zeros(int(begins[-1]), self.config.width)
-        for at, vectors in self.encode(np.concatenate([np.zeros(0, np.int64), *token_ids]), begins):
-            out[at] = vectors.cpu()
+        flat, begins = end_to_end(token_ids)
+        out = torch.zeros(len(flat), self.config.width)
+        for places, counts, vectors in self.encode(flat, begins):
+            out[places] = vectors.cpu().repeat_interleave(torch.from_numpy(counts), dim=0)
         return list(out.split(np.diff(begins).tolist()))
 
-    def vokens(self, token_ids: np.ndarray, begins: np.ndarray, clock: Clock | None = None) -> np.ndarray:
-        """The best picture of every token; lines that are the same are read once.
+    def vokens(
+        self, token_ids: np.ndarray, begins: np.ndarray, clock: Clock | None = None, k: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best pictures of every token, best first; lines that are the same are read once.
 
         Args:
             token_ids: Tokens of all lines, end to end, without special ones, int (T,).
             begins: First token of each line, and after the last the number of all, int64 (lines + 1,).
             clock: Told how long encoding and searching took.
+            k: Pictures a token, at most the bank's size; `ConfigError` if more.
 
         Returns:
-            Rows of the bank, int64 (T,).
+            Rows of the bank, int64 (T, k), and their scores, float32 (T, k).
         """
-        clock, found = clock or Clock(), np.zeros(len(token_ids), dtype=np.int64)
+        clock = clock or Clock()
+        rows, scores = np.zeros((len(token_ids), k), np.int64), np.zeros((len(token_ids), k), np.float32)
         lines = [token_ids[begin:end] for begin, end in itertools.pairwise(begins.tolist())]
         first: dict[bytes, int] = {}
         same_as = [first.setdefault(line.tobytes(), number) for number, line in enumerate(lines)]
-        groups = _gathered(self.encode(token_ids, begins, sorted(first.values())), QUERIES)
-        for places, vectors in clock.each("encoding", groups):
+        groups = gathered(self.encode(token_ids, begins, sorted(first.values())), QUERIES)
+        for places, counts, vectors in clock.each("encoding", groups):
             with clock("searching"):
-                found[places] = self.bank.nearest(vectors)[1][:, 0].cpu().numpy()
+                found = (part.cpu().numpy().repeat(counts, axis=0) for part in self.bank.nearest(vectors, k))
+                scores[places], rows[places] = found
         for number, (line, original) in enumerate(zip(lines, same_as, strict=True)):
             if original != number:
-                found[begins[number] : begins[number] + len(line)] = found[begins[original] :][: len(line)]
-        return found
+                for column in (rows, scores):
+                    column[begins[number] : begins[number] + len(line)] = column[begins[original] :][: len(line)]
+        return rows, scores
 
     @torch.inference_mode()
     def encode(
         self, token_ids: np.ndarray, begins: np.ndarray, chosen: Sequence[int] | None = None
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Tokens in the joint space, batch by batch, lines of like length together.
-
-        What is longer than `config.max_length` is read in windows that overlap by a quarter, and each token is taken
-        from the window in which it has the most context.
+    ) -> Iterator[Encoded]:
+        """Tokens in the joint space, batch by batch; see `encode_lines`.
 
         Args:
             token_ids: As for `vokens`.
@@ -221,29 +234,16 @@ class Vokenizer:
             chosen: Numbers of the lines to encode, by default all.
 
         Yields:
-            Places of some tokens in `token_ids`, int64 (n,), and their unit vectors, float32 (n, E), on the encoder's
-            device.
+            Places in `token_ids`, counts, and unit vectors, (m, E), on the encoder's device.
         """
-        prefix, suffix = special_tokens_around(self.tokenizer)
-        around, lengths = len(prefix) + len(suffix), np.diff(begins)
-        windows = np.array([
-            begins[line] + np.array(window)
-            for line in (range(len(lengths)) if chosen is None else chosen)
-            for window in overlapping_windows(int(lengths[line]), self.room)
-        ], dtype=np.int64).reshape(-1, 4)  # fmt: skip
-        windows = windows[np.argsort(windows[:, 1] - windows[:, 0], kind="stable")]
-        budget = TOKEN_BUDGET["cpu" if self.device.type == "cpu" else "cuda"]
-        for batch in _under_budget(windows, around, budget):
-            ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                states = encode_ids(self.text_encoder, ids)
-            vectors = self.text_head(states)  # (B, L, E)
-            check_shape("token vectors", vectors, "B L E", E=self.config.width)
-            shift = np.arange(len(batch)) * vectors.shape[1] + len(prefix) - batch[:, 0]
-            sizes = batch[:, 3] - batch[:, 2]
-            places = np.repeat(batch[:, 2] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
-            kept = torch.from_numpy(places + np.repeat(shift, sizes)).to(vectors.device)
-            yield places, vectors.flatten(0, 1)[kept]
+        batches = encode_lines(
+            self.text_encoder, token_ids, begins, room=self.room, level=self.config.level, chosen=chosen,
+            budget=TOKEN_BUDGET["cpu" if self.device.type == "cpu" else "cuda"], bf16=self.precision == "bf16",
+        )  # fmt: skip
+        for places, counts, states in batches:
+            vectors = self.text_head(states)
+            check_shape("token vectors", vectors, "N E", E=self.config.width)
+            yield places, counts, vectors
 
     @torch.inference_mode()
     def _check_padding(self) -> None:
@@ -251,7 +251,7 @@ class Vokenizer:
         prefix, suffix = special_tokens_around(self.tokenizer)
         size = min(self.room, 8)
         short, long = (np.concatenate([prefix, np.full(n, len(self.tokenizer) - 1), suffix]) for n in (1, size))
-        alone = encode_ids(self.text_encoder, [short])[0]
+        alone = encode_ids(self.text_encoder, [short])[0, : len(short)]
         gap = (encode_ids(self.text_encoder, [short, long])[0, : len(short)] - alone).abs().max()
         if gap > 1e-3 * alone.abs().max():
             raise ConfigError(
@@ -307,7 +307,8 @@ class Vokenizer:
             except Exception as error:  # of the network, or of the name
                 raise ArtifactError(f"no folder {name}, and the Hub does not give it: {error}") from error
         artifact = Artifact.open(folder, KIND)
-        known = {field: artifact.config[field] for field in VokenizerConfig.__dataclass_fields__}
+        recorded = {"view": "crop", "level": "token"} | artifact.config  # older folders lack them
+        known = {field: recorded[field] for field in VokenizerConfig.__dataclass_fields__}
         config = VokenizerConfig(**known | {"layers": tuple(known["layers"])})
         text_encoder = TextEncoder.from_pretrained(folder / "text_encoder", config.layers)
         image_encoder = ImageEncoder.from_pretrained(folder / "image_encoder", config.pooling, config.view)
@@ -318,6 +319,27 @@ class Vokenizer:
         except (OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"the heads of {name} are damaged ({error}); train it again") from error
         return cls(config, text_encoder, heads[0], image_encoder, heads[1], bank, embedded=embedded)
+
+    @classmethod
+    def from_clip(cls, towers: ClipTowers, bank: ImageBank, level: str = "token") -> Vokenizer:
+        """A vokenizer without training, in the space that a model learnt from pictures and their texts.
+
+        towers = ClipTowers.from_pretrained("openai/clip-vit-base-patch32")
+        bank, skipped = build_bank(read_pictures("photos"), towers.image_encoder)
+        vokenizer = Vokenizer.from_clip(towers, bank)
+
+        Args:
+            towers: The model taken apart.
+            bank: Pictures with features of its image encoder.
+            level: "token", every token's state is projected, though only one a text was trained to be; "sentence",
+                that one.
+        """
+        heads = [ProjectionHead.from_linear(linear) for linear in (towers.text_projection, towers.image_projection)]
+        config = VokenizerConfig(
+            layers=towers.text_encoder.layers, hidden=0, width=towers.text_projection.out_features,
+            max_length=towers.text_encoder.max_length, level=level,
+        )  # fmt: skip
+        return cls(config, towers.text_encoder, heads[0], towers.image_encoder, heads[1], bank)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> None:
         """Upload to the Hub; keyword arguments go to `huggingface_hub.HfApi.create_repo`."""
@@ -331,49 +353,8 @@ class Vokenizer:
             HfApi().upload_folder(repo_id=repo_id, folder_path=path)
 
 
-def overlapping_windows(length: int, room: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut `length` tokens into windows of at most `room` that overlap by about a quarter.
-
-    Yields:
-        (begin, end, keep_from, keep_to): the tokens to read, and those to keep; the kept ranges tile the sequence.
-    """
-    if length <= room:
-        if length:
-            yield 0, length, 0, length
-        return
-    step = max(room - room // 4, 1)
-    begins = [*range(0, length - room, step), length - room]  # the last window is as full as the others
-    borders = [0, *((begins[i] + room + begins[i + 1]) // 2 for i in range(len(begins) - 1)), length]
-    for i, begin in enumerate(begins):
-        yield begin, begin + room, borders[i], borders[i + 1]
-
-
-def _gathered(batches: Iterator[tuple[np.ndarray, Tensor]], size: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The same, joined until they hold so many tokens."""
-    waiting, tokens = list[tuple[np.ndarray, Tensor]](), 0
-    for batch in itertools.chain(batches, [None]):
-        if batch is not None:
-            waiting.append(batch)
-            tokens += len(batch[0])
-        if waiting and (batch is None or tokens >= size):
-            places, vectors = zip(*waiting, strict=True)
-            yield np.concatenate(places), torch.cat(vectors)
-            waiting, tokens = [], 0
-
-
-def _under_budget(windows: np.ndarray, around: int, budget: int) -> Iterator[np.ndarray]:
-    """Runs of windows (n, 4), sorted by length, whose padded size stays under the budget, or that are one."""
-    begin = 0
-    for end, (first, last) in enumerate(windows[:, :2].tolist()):
-        if end > begin and (end + 1 - begin) * (last - first + around) > budget:
-            yield windows[begin:end]
-            begin = end
-    if begin < len(windows):
-        yield windows[begin:]
-
-
 def _load_head(weights: dict[str, Tensor], side: str, config: VokenizerConfig) -> ProjectionHead:
     state = {name.removeprefix(f"{side}."): value for name, value in weights.items() if name.startswith(f"{side}.")}
-    head = ProjectionHead(state["layers.0.weight"].shape[0], config.hidden, config.width)
+    head = ProjectionHead(state["layers.0.weight"].shape[-1], config.hidden, config.width)
     head.load_state_dict(state)
     return head

@@ -12,8 +12,9 @@ from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_word_tokenizer
 from sightread.errors import ConfigError, DataError
 from sightread.runtime import keyed_rng
-from sightread.vokenization.job import tokenize, write_corpus
-from sightread.vokenization.work import tokenize_lines
+from sightread.vokenization.job import tokenize, vokenize, write_corpus
+from sightread.vokenization.work import Work, tokenize_lines
+from sightread.vokenizer import Vokenizer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat"]
 NO_VOKEN_EVERY = 7  # the voken of the t-th token of a corpus is t, but each seventh token has none
@@ -24,7 +25,7 @@ def words():
     return build_word_tokenizer(WORDS)
 
 
-class Numbered:
+class Numbered(Work):
     """Work: lines -> their tokens, with vokens that number them."""
 
     num_vokens = 1000
@@ -62,9 +63,9 @@ def test_blocks_tile_the_corpus(tmp_path_factory, words, packed, lines, room):
     for row in rows:
         assert len({len(column) for column in row.values()}) == 1
         assert row["input_ids"][[0, -1]].tolist() == [words.cls_token_id, words.sep_token_id]
-        assert row["mlm_labels"][[0, -1]].tolist() == row["voken_labels"][[0, -1]].tolist() == [IGNORED, IGNORED]
+        assert row["lm_labels"][[0, -1]].tolist() == row["voken_labels"][[0, -1]].tolist() == [IGNORED, IGNORED]
 
-    read = [np.where(row["mlm_labels"] == IGNORED, row["input_ids"], row["mlm_labels"])[1:-1].tolist() for row in rows]
+    read = [np.where(row["lm_labels"] == IGNORED, row["input_ids"], row["lm_labels"])[1:-1].tolist() for row in rows]
     lengths = [len(line.split()) for line in lines]
     if packed:
         lengths = [sum(lengths)]
@@ -90,14 +91,81 @@ def test_the_masks_know_nothing_of_the_vokens(tmp_path, words, packed):
     control, grounded = (examples(TokenBlocks(c, words, max_length=10, packed=packed)) for c in corpora)
     for one, two in zip(control, grounded, strict=True):
         assert np.array_equal(one["input_ids"], two["input_ids"])
-        assert np.array_equal(one["mlm_labels"], two["mlm_labels"])
+        assert np.array_equal(one["lm_labels"], two["lm_labels"])
         assert (one["voken_labels"] == IGNORED).all()
     assert any((row["voken_labels"] != IGNORED).any() for row in grounded)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_decoder_foretells_every_token_from_those_before(tmp_path, words, packed):
+    corpus, unmasked = vokened(LINES, words, tmp_path / "x"), build_word_tokenizer(WORDS)
+    unmasked.mask_token = None  # which it does not need
+    masked, causal = (
+        examples(TokenBlocks(corpus, tokenizer, max_length=10, packed=packed, causal=tokenizer is unmasked))
+        for tokenizer in (words, unmasked)
+    )
+    for read, told in zip(masked, causal, strict=True):
+        whole = np.where(read["lm_labels"] == IGNORED, read["input_ids"], read["lm_labels"]).tolist()
+        assert told["input_ids"].tolist() == whole
+        assert told["lm_labels"].tolist() == [*whole[1:], IGNORED]
+        assert told["voken_labels"].tolist() == read["voken_labels"].tolist()
+        assert told.keys() == read.keys()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_soft_blocks_hold_the_best_pictures_of_each_token(tmp_path, world_folder, vokenizer_folder, packed):
+    vokenizer = Vokenizer.from_pretrained(vokenizer_folder)
+    corpus = vokenize(Corpus(world_folder / "corpus.txt", max_lines=9), vokenizer, tmp_path / "top", top=3)
+    options = {"max_length": 12, "packed": packed}
+    soft, plain = (TokenBlocks(corpus, vokenizer.tokenizer, **options, soft=soft) for soft in (True, False))
+    sentences = list(corpus)
+    best = [token for tokens in vokenizer([line.text for line in sentences], k=3) for token in tokens]
+    rows, known = examples(soft), examples(plain)
+    for row, other in zip(rows, known, strict=True):
+        assert all(np.array_equal(row[name], other[name]) for name in other)
+        assert len(row["top_ids"]) == len(row["top_scores"]) == len(row["input_ids"])
+        assert (row["top_ids"][[0, -1]] == IGNORED).all()
+    top_ids, top_scores = (np.concatenate([row[name][1:-1] for row in rows]) for name in ("top_ids", "top_scores"))
+    assert top_ids.tolist() == [list(token.rows) for token in best]
+    np.testing.assert_allclose(top_scores, [token.scores for token in best], atol=1e-5)
+    batch = soft.collate(rows[-2:])
+    lengths = [len(row["input_ids"]) for row in rows[-2:]]
+    assert (batch["top_ids"].dtype, batch["top_scores"].dtype) == (torch.int64, torch.float32)
+    assert batch["top_ids"].shape == batch["top_scores"].shape == (2, max(lengths), 3)
+    for i, length in enumerate(lengths):
+        assert batch["top_ids"][i, :length].tolist() == rows[i - 2]["top_ids"].tolist()
+        assert (batch["top_ids"][i, length:] == IGNORED).all()
+
+
+class Drawn:
+    """A number beside each block."""
+
+    def draw(self, rng):
+        return rng.integers(1000, size=2)
+
+    def collate(self, drawn):
+        return {"drawn": torch.from_numpy(np.concatenate(drawn))}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_goes_beside_is_drawn_after_the_masks(tmp_path, words, causal):
+    corpus = vokened(LINES, words, tmp_path / "x")
+    options = {"max_length": 10, "probability": 0.5, "causal": causal}
+    alone, both = (TokenBlocks(corpus, words, **options, beside=beside) for beside in (None, Drawn()))
+    rows, beside = examples(alone), examples(both)
+    for row, other in zip(rows, beside, strict=True):
+        assert all(np.array_equal(row[name], other[name]) for name in row)
+    batch, expected = both.collate(beside), alone.collate(rows)
+    assert set(batch) == {*expected, "drawn"}
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert batch["drawn"].tolist() == [number for row in beside for number in row["beside"]]
+    assert np.array_equal(both.example(0, keyed_rng(7))["beside"], both.example(0, keyed_rng(7))["beside"])
+    assert len({tuple(row["beside"]) for row in beside}) == len(beside)
+
+
 def test_an_example_follows_from_its_index_and_key(tmp_path, words):
     blocks = TokenBlocks(vokened(LINES, words, tmp_path / "x"), words, max_length=42, probability=0.5)
-    one, again, other = (blocks.example(0, keyed_rng(seed, 0))["mlm_labels"] for seed in (1, 1, 2))
+    one, again, other = (blocks.example(0, keyed_rng(seed, 0))["lm_labels"] for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
     hidden = (one[1:-1] != IGNORED).mean()
@@ -110,9 +178,9 @@ def test_collate_pads_on_the_right(tmp_path, words):
     rows = examples(blocks)
     batch = blocks.collate(rows)
     lengths = [1 + 2, 25 + 2, 13 + 2]
-    assert set(batch) == {"input_ids", "attention_mask", "mlm_labels", "voken_labels"}
+    assert set(batch) == {"input_ids", "attention_mask", "lm_labels", "voken_labels"}
     assert all(tensor.dtype == torch.int64 and tensor.shape == (3, 27) for tensor in batch.values())
-    fills = {"input_ids": 99, "attention_mask": 0, "mlm_labels": IGNORED, "voken_labels": IGNORED}
+    fills = {"input_ids": 99, "attention_mask": 0, "lm_labels": IGNORED, "voken_labels": IGNORED}
     for i, length in enumerate(lengths):
         assert batch["attention_mask"][i, :length].tolist() == [1] * length
         assert all(batch[name][i, :length].tolist() == column.tolist() for name, column in rows[i].items())

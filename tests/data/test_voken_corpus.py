@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +18,7 @@ from sightread.data.voken_corpus import (
     shard_path,
     voken_dtype,
 )
-from sightread.errors import ArtifactError
+from sightread.errors import ArtifactError, ConfigError
 from voken_shards import shard_of
 
 EDGES = [0, 1, 255, 256, 65535, 65536, 2**31 - 1]
@@ -42,16 +44,16 @@ def line(text, token_ids, voken_ids):
 SHARDS = [[line("a b", [5, 6], [0, 3]), line("", [], [])], [line("c", [7], [2])]]
 
 
-def write_shard(folder, index, lines, num_vokens):
-    shard_path(folder, index).write_bytes(shard_bytes(shard_of(lines), num_vokens))
+def write_shard(folder, index, lines, num_vokens, **top):
+    shard_path(folder, index).write_bytes(shard_bytes(replace(shard_of(lines), **top), num_vokens))
 
 
-def store(folder, shards, num_vokens):
-    """A voken corpus with these shards."""
-    inputs = {"corpus": "c0", "tokenizer": "t0"}
-    artifact = Artifact.begin(folder, KIND, config={"num_vokens": num_vokens}, inputs=inputs)
+def store(folder, shards, num_vokens, tops=None):
+    """A voken corpus with these shards, and of each its best pictures, two a token."""
+    inputs, config = {"corpus": "c0", "tokenizer": "t0"}, {"num_vokens": num_vokens} | ({"top": 2} if tops else {})
+    artifact = Artifact.begin(folder, KIND, config=config, inputs=inputs)
     for index, lines in enumerate(shards):
-        write_shard(artifact.path, index, lines, num_vokens)
+        write_shard(artifact.path, index, lines, num_vokens, **(tops[index] if tops else {}))
     tokens = [len(line.token_ids) for lines in shards for line in lines]
     digests = [digest_file(shard_path(folder, index)) for index in range(len(shards))]
     report = {"shards": len(shards), "lines": len(tokens), "tokens": sum(tokens), "digests": digests}
@@ -90,6 +92,26 @@ def test_what_is_written_is_read(tmp_path_factory, data):
 
 def test_no_voken_is_ignored_and_zero_is_not(folder):
     assert VokenCorpus(folder).flat()[1].tolist() == [0, IGNORED, 2]
+
+
+def test_best_pictures_are_kept_beside_the_voken(tmp_path, folder):
+    ids, scores = [[0, 2], [3, 3], [2, 1]], [[0.5, 0.25], [0, 0], [1, -0.5]]
+    parts = [slice(0, 2), slice(2, 3), slice(3, 3)]
+    tops = [{"top_ids": np.array(ids)[part], "top_scores": np.array(scores, np.float32)[part]} for part in parts]
+    corpus = VokenCorpus(store(tmp_path / "top", [*SHARDS, [line("", [], [])]], 3, tops))
+    plain = VokenCorpus(folder)
+    assert (corpus.top, plain.top) == (2, 0)
+    assert [part.tolist() for part in corpus.flat_top()] == [[[0, 2], [IGNORED] * 2, [2, 1]], scores]
+    assert [part.dtype for part in corpus.flat_top()] == [np.int32, np.float32]
+    assert [part.tolist() for part in corpus.flat()[:2]] == [part.tolist() for part in plain.flat()[:2]]
+    for path, top in zip(corpus.shards, tops, strict=True):
+        read = read_shard(path, 2)
+        assert read_shard(path).top_ids is None
+        assert all(np.array_equal(getattr(read, name), top[name]) for name in top)
+    assert str(pq.read_schema(corpus.shards[0]).field("top_ids").type.value_type) == "uint8"
+    assert pq.read_schema(plain.shards[0]).names == ["text", "token_ids", "starts", "ends", "voken_ids"]
+    with pytest.raises(ConfigError, match=r"keeps one voken a token.*--top 2"):
+        plain.flat_top()
 
 
 def test_without_a_bank_no_token_has_a_voken(tmp_path):

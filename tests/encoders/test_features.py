@@ -165,6 +165,20 @@ def test_token_features_are_the_encoders_states_without_special_tokens(text_enco
     assert features.begins[-1] - features.begins[-2] == 62  # cut at the 64 tokens that the model reads
 
 
+def test_features_of_sentences_are_the_states_of_their_first_tokens(text_encoder_folder, captions):
+    encoder = TextEncoder.from_pretrained(text_encoder_folder, (0, -1)).eval()
+    sentences = [*captions.texts[:5], "zzz " * 80, "the"]
+    features = token_features(encoder, sentences, level="sentence", batch_size=2)
+    ids = [
+        encoder.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")["input_ids"] for text in sentences
+    ]
+    with torch.no_grad():
+        expected = np.concatenate([encoder(row, torch.ones_like(row))[:, 0].numpy() for row in ids])
+    np.testing.assert_allclose(features.vectors, expected, atol=3e-3)
+    assert features.begins.tolist() == list(range(8))
+    assert features.sentence_of.tolist() == list(range(7))
+
+
 def test_encode_ids_does_not_look_at_padding(text_encoder_folder):
     encoder = TextEncoder.from_pretrained(text_encoder_folder).eval()
     rows = [np.array([2, 9, 3]), np.array([2, 7, 8, 9, 10, 11, 3]), np.array([2, 3])]

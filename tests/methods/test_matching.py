@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import BertModel
 
-from conftest import LAYERS
+from conftest import LAYERS, tiny_bert
 from sightread.analysis.retrieval import retrieval_scores
 from sightread.artifacts import digest_file
 from sightread.bank import ImageBank
@@ -175,6 +176,33 @@ def test_a_vokenizer_overfits_the_captions_it_was_trained_on(captions, encoders,
     assert scores["chance"]["R@1"] == 1 / 8
     manifest = json.loads((tmp_path / "vokenizer" / "manifest.json").read_text())
     assert (manifest["report"]["captions"], manifest["report"]["pictures"]) == (16, 8)
+
+
+def test_at_the_level_of_sentences_captions_find_their_pictures_by_their_first_token(
+    captions, encoders, tokenizer, tmp_path
+):
+    said = list(dict.fromkeys(captions.texts))
+    few = captions.keep_pictures(np.arange(6))
+    few = replace(few, texts=[said[picture] for picture in few.picture_of])
+    seed_everything(0)
+    training = {**TRAINING, "num_train_epochs": 60}
+    config = replace(CONFIG, level="sentence", hidden=32, dropout=0.0, input_dropout=0.0, training=training)
+    bert = BertModel(tiny_bert(len(tokenizer), dropout=0.0, initializer_range=0.5))  # small weights mix tokens little
+    matching.train(
+        config, few, tmp_path / "vokenizer", **encoders | {"text_encoder": TextEncoder(bert, tokenizer, LAYERS)}
+    )
+    vokenizer = Vokenizer.from_pretrained(tmp_path / "vokenizer")
+    scores = retrieval_scores(vokenizer, few)
+    assert scores["tokens"]["R@1"] == scores["sentences"]["R@1"] == 1  # words that captions share find each its own
+    assert all(len({token.rows[0] for token in tokens}) == 1 for tokens in vokenizer(few.texts))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [({"level": "sentense"}, "did you mean 'sentence'"), ({"hidden": 0}, "256")]
+)
+def test_settings_that_cannot_be_are_refused(setting, said):
+    with pytest.raises(ConfigError, match=said):
+        replace(CONFIG, **setting)
 
 
 def test_broken_pictures_and_their_captions_are_left_out(world_folder, encoders, tmp_path):

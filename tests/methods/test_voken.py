@@ -1,4 +1,5 @@
 import functools
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ import torch
 import transformers
 
 from conftest import tiny_bert
+from pretraining_runs import resumes_exactly
 from sightread.artifacts import digest_file
 from sightread.bank import ImageBank
 from sightread.contracts import IGNORED
@@ -16,15 +18,16 @@ from sightread.data.corpora import Corpus
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import build_word_tokenizer
 from sightread.errors import ArtifactError, ConfigError
-from sightread.methods import mlm, voken
-from sightread.methods.mlm import MlmObjective
-from sightread.methods.voken import VokenConfig, VokenObjective
+from sightread.methods import lm, voken
+from sightread.methods.lm import LmObjective
+from sightread.methods.voken import KINDS, VokenConfig, VokenObjective
 from sightread.modules import losses
-from sightread.modules.masked_lm import MaskedLanguageModel
+from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import PretrainingConfig
 from sightread.runtime import keyed_rng, seed_everything
 from sightread.train import last_checkpoint
-from sightread.vokenization.job import tokenize
+from sightread.vokenization.job import tokenize, vokenize
+from sightread.vokenizer import Vokenizer
 
 V, F, VOCAB = 7, 5, 40
 
@@ -43,15 +46,23 @@ def random_batch(seed=0, labelled=0.6):
     ids = rng.integers(5, VOCAB, size=(2, 9))
     mask = np.ones((2, 9), dtype=np.int64)
     mask[1, 6:] = 0
-    mlm_labels = np.where((rng.random((2, 9)) < 0.4) & (mask == 1), rng.integers(VOCAB, size=(2, 9)), IGNORED)
+    lm_labels = np.where((rng.random((2, 9)) < 0.4) & (mask == 1), rng.integers(VOCAB, size=(2, 9)), IGNORED)
     vokens = np.where((rng.random((2, 9)) < labelled) & (mask == 1), rng.integers(V, size=(2, 9)), IGNORED)
-    arrays = {"input_ids": ids, "attention_mask": mask, "mlm_labels": mlm_labels, "voken_labels": vokens}
+    tops = np.stack([rng.permutation(V)[:3] for _ in range(18)]).reshape(2, 9, 3)
+    scores = np.sort(rng.random((2, 9, 3)).astype(np.float32))[..., ::-1].copy()
+    arrays = {"input_ids": ids, "attention_mask": mask, "lm_labels": lm_labels, "voken_labels": vokens,
+              "top_ids": tops, "top_scores": scores, "negatives": rng.integers(V, size=3)}  # fmt: skip
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def objective_of(kind="classification", **settings):
     features = torch.from_numpy(keyed_rng(1).standard_normal((V, F)).astype(np.float32))
-    return VokenObjective(MaskedLanguageModel(tiny_model()), V, kind=kind, features=features, **settings).eval()
+    return VokenObjective(config_of(kind, **settings), LanguageModel(tiny_model()), V, features).eval()
+
+
+def config_of(kind="classification", **settings):
+    packed = settings.get("labelled") != "sentence"
+    return VokenConfig(objective=kind, packed=packed, **settings)
 
 
 def cross_entropy(logits, label):
@@ -71,42 +82,86 @@ def head_in_numpy(head, x):
     return (x * weights[2] + weights[3]) @ weights[4].T + weights[5]
 
 
-def mlm_loss_in_numpy(model, batch):
+def lm_loss_in_numpy(model, batch):
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double().numpy()
-    labels = batch["mlm_labels"].numpy()
+    labels = batch["lm_labels"].numpy()
     losses = [cross_entropy(logits[at], labels[at]) for at in zip(*np.nonzero(labels != IGNORED), strict=True)]
     return np.mean(losses) if losses else 0.0
 
 
+def labelled_positions(batch, labelled):
+    """Position of each state that predicts a voken, and where that voken's label stands."""
+    labels, masked = batch["voken_labels"].numpy(), batch["lm_labels"].numpy() != IGNORED
+    places = list(zip(*np.nonzero(labels != IGNORED), strict=True))
+    if labelled == "sentence":
+        return [((row, 0), min(place for place in places if place[0] == row)) for row in sorted({p[0] for p in places})]
+    return [(p, p) for p in places if labelled == "all" or masked[p] == (labelled == "masked")]
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
 def voken_loss_in_numpy(model, objective, batch):
+    settings = objective.settings
     with torch.no_grad():
-        output = model.bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    states, targets = output.last_hidden_state.double().numpy(), objective.targets.double().numpy()
-    labels, masked = batch["voken_labels"].numpy(), batch["mlm_labels"].numpy() != IGNORED
-    losses = []
-    for at in zip(*np.nonzero(labels != IGNORED), strict=True):
-        if objective.labelled == "all" or masked[at] == (objective.labelled == "masked"):
-            guess, label = head_in_numpy(objective.head, states[at]), labels[at]
-            if objective.kind == "classification":
-                losses.append(cross_entropy(guess, label))
-            else:
-                losses.append(1 - guess @ targets[label] / np.linalg.norm(guess) / np.linalg.norm(targets[label]))
-    return np.mean(losses) if losses else 0.0
+        states = model.bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        if settings.head == "shared":
+            states = model.cls.predictions.transform(states)
+    states, targets = states.double().numpy(), objective.targets.double().numpy()
+    positions = labelled_positions(batch, settings.labelled)
+    guesses = [head_in_numpy(objective.head, states[at]) for at, _ in positions]
+    vokens = [int(batch["voken_labels"][label]) for _, label in positions]
+    if settings.objective == "classification":
+        losses = [cross_entropy(guess, voken) for guess, voken in zip(guesses, vokens, strict=True)]
+    elif settings.objective == "regression" and settings.distance == "cosine":
+        losses = [1 - unit(guess) @ unit(targets[voken]) for guess, voken in zip(guesses, vokens, strict=True)]
+    elif settings.objective == "regression":
+        away = np.abs(np.array(guesses) - targets[vokens])
+        losses = np.where(away < 1, away**2 / 2, away - 0.5)
+    elif settings.objective == "contrastive":
+        pictures = sorted({*vokens, *batch["negatives"].tolist()})
+        scores = [unit(targets[pictures]) @ unit(guess) / settings.temperature for guess in guesses]
+        losses = [cross_entropy(row, pictures.index(voken)) for row, voken in zip(scores, vokens, strict=True)]
+    else:
+        losses = []
+        for guess, (_, at) in zip(guesses, positions, strict=True):
+            shares = np.exp(batch["top_scores"][at].double().numpy() / settings.temperature)
+            shares /= shares.sum()
+            crosses = [np.log(p) + cross_entropy(guess, c) for p, c in zip(shares, batch["top_ids"][at], strict=True)]
+            losses.append(shares @ crosses)
+    return np.mean(losses) if np.size(losses) else 0.0
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("head", ["linear", "dense"])
-@pytest.mark.parametrize("labelled", ["all", "masked", "unmasked"])
-@pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_losses_equal_numpy(kind, labelled, head, seed):
-    objective = objective_of(kind, labelled=labelled, head=head, mlm_weight=0.3)
-    model, batch = tiny_model().eval(), random_batch(seed)
+LABELLED = ["all", "masked", "unmasked", "sentence"]
+CASES = [
+    *itertools.product(["classification", "regression", "contrastive"], LABELLED, ["linear", "dense", "shared"]),
+    *itertools.product(["soft"], LABELLED[:3], ["linear", "dense", "shared"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "labelled", "head"), CASES)
+def test_losses_equal_numpy(kind, labelled, head):
+    for seed, distance in enumerate(["cosine", "smooth_l1"] if kind == "regression" else ["cosine"]):
+        objective = objective_of(
+            kind, labelled=labelled, head=head, distance=distance, lm_weight=0.3, voken_weight=0.7, temperature=0.5
+        )
+        model, batch = tiny_model().eval(), random_batch(seed)
+        losses = objective(**batch)
+        lm_loss, voken_loss = lm_loss_in_numpy(model, batch), voken_loss_in_numpy(model, objective, batch)
+        assert losses["lm_loss"].item() == pytest.approx(lm_loss, rel=1e-4)
+        assert losses["voken_loss"].item() == pytest.approx(voken_loss, rel=1e-4)
+        assert losses["loss"].item() == pytest.approx(0.7 * voken_loss + 0.3 * lm_loss, rel=1e-4)
+
+
+def test_vokens_alone_leave_the_head_of_words_untouched():
+    objective, batch = objective_of(lm_weight=0.0), random_batch()
     losses = objective(**batch)
-    mlm_loss, voken_loss = mlm_loss_in_numpy(model, batch), voken_loss_in_numpy(model, objective, batch)
-    assert losses["mlm_loss"].item() == pytest.approx(mlm_loss, rel=1e-4)
-    assert losses["voken_loss"].item() == pytest.approx(voken_loss, rel=1e-4)
-    assert losses["loss"].item() == pytest.approx(voken_loss + 0.3 * mlm_loss, rel=1e-4)
+    losses["loss"].backward()
+    assert losses["loss"] == losses["voken_loss"]
+    assert losses["lm_loss"].item() == pytest.approx(lm_loss_in_numpy(tiny_model().eval(), batch), rel=1e-4)
+    assert objective.model.head[0].predictions.transform.dense.weight.grad is None
 
 
 @pytest.mark.parametrize("head", ["linear", "dense"])
@@ -128,25 +183,26 @@ def test_the_voken_loss_in_chunks_is_plain_cross_entropy(monkeypatch, head):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_controls_loss_equals_numpy_and_ignores_vokens(seed):
-    objective, batch = MlmObjective(MaskedLanguageModel(tiny_model())).eval(), random_batch(seed)
+    objective, batch = LmObjective(LanguageModel(tiny_model())).eval(), random_batch(seed)
+    batch = {name: batch[name] for name in ("input_ids", "attention_mask", "lm_labels", "voken_labels")}
     loss = objective(**batch)["loss"].item()
-    assert loss == pytest.approx(mlm_loss_in_numpy(tiny_model().eval(), batch), rel=1e-4)
+    assert loss == pytest.approx(lm_loss_in_numpy(tiny_model().eval(), batch), rel=1e-4)
     assert objective(**batch | {"voken_labels": torch.zeros_like(batch["voken_labels"])})["loss"].item() == loss
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_without_labels_costs_nothing(kind):
     batch = random_batch()
-    nothing = torch.full_like(batch["mlm_labels"], IGNORED)
-    losses = objective_of(kind)(**batch | {"mlm_labels": nothing, "voken_labels": nothing})
+    nothing = torch.full_like(batch["lm_labels"], IGNORED)
+    losses = objective_of(kind)(**batch | {"lm_labels": nothing, "voken_labels": nothing})
     losses["loss"].backward()
     assert {value.item() for value in losses.values()} == {0}
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_overfits_a_tiny_batch(kind):
     objective, batch = objective_of(kind), random_batch(labelled=1.0)
-    batch["input_ids"][batch["mlm_labels"] != IGNORED] = 4
+    batch["input_ids"][batch["lm_labels"] != IGNORED] = 4
     optimizer = torch.optim.Adam(objective.parameters(), lr=2e-2)
     first = {name: value.item() for name, value in objective(**batch).items()}
     for _ in range(50):
@@ -160,17 +216,21 @@ def test_it_overfits_a_tiny_batch(kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_vokens": 0}, "only tokenized"),
-        ({"num_vokens": V, "kind": "regression"}, "all 7 pictures; give --bank"),
-        ({"num_vokens": V, "kind": "regression", "features": torch.zeros(V - 1, F)}, "all 7 pictures"),
-        ({"num_vokens": V, "kind": "regresion"}, "did you mean 'regression'"),
-        ({"num_vokens": V, "labelled": "mask"}, "did you mean 'masked'"),
-        ({"num_vokens": V, "head": "lineal"}, "did you mean 'linear'"),
+        ({"kind": "regression"}, "all 7 pictures; give --bank"),
+        ({"kind": "contrastive", "features": torch.zeros(V - 1, F)}, "all 7 pictures"),
+        ({"kind": "regresion"}, "did you mean 'regression'"),
+        ({"labelled": "mask"}, "did you mean 'masked'"),
+        ({"head": "lineal"}, "did you mean 'linear'"),
+        ({"distance": "cosin"}, "did you mean 'cosine'"),
+        ({"labelled": "sentence", "packed": True}, "packed=false"),
+        ({"labelled": "sentence", "packed": False, "kind": "soft"}, "choose one"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(arguments, message):
+    settings = {"objective" if name == "kind" else name: value for name, value in arguments.items()}
+    features = settings.pop("features", None)
     with pytest.raises(ConfigError, match=message):
-        VokenObjective(MaskedLanguageModel(tiny_model()), **arguments)
+        VokenObjective(VokenConfig(**settings), LanguageModel(tiny_model()), V, features)
 
 
 TRAINING = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "logging_steps": 1}
@@ -181,6 +241,13 @@ CONTROL = PretrainingConfig(max_length=16, training=TRAINING)
 @pytest.fixture(scope="module")
 def corpus(voken_corpus_folder):
     return VokenCorpus(voken_corpus_folder)
+
+
+@pytest.fixture(scope="module")
+def top(world_folder, vokenizer_folder, tmp_path_factory):
+    """The same corpus with the three best pictures of each token."""
+    vokenizer = Vokenizer.from_pretrained(vokenizer_folder)
+    return vokenize(Corpus(world_folder / "corpus.txt"), vokenizer, tmp_path_factory.mktemp("top") / "top", top=3)
 
 
 @pytest.fixture(scope="module")
@@ -217,26 +284,32 @@ def record(monkeypatch):
     return watch
 
 
-def test_arm_and_control_begin_alike_and_read_alike(corpus, bank, fresh, record, tmp_path):
-    control, arm = record(MlmObjective), record(VokenObjective)
-    mlm.train(CONTROL, corpus, tmp_path / "mlm", start=fresh)
-    runs = {"mlm": control["batches"]}
-    for name, settings in (("classification", {}), ("regression", {"objective": "regression", "head": "dense"})):
+EXTRA = {  # what each objective reads beside what its control reads
+    "classification": set(), "soft": {"top_ids", "top_scores"}, "regression": set(), "contrastive": {"negatives"}
+}  # fmt: skip
+
+
+def test_arm_and_control_begin_alike_and_read_alike(corpus, top, bank, fresh, record, tmp_path):
+    control, arm = record(LmObjective), record(VokenObjective)
+    lm.train(CONTROL, corpus, tmp_path / "lm", start=fresh)
+    logs = [json.loads((tmp_path / "lm" / "log.jsonl").read_text().splitlines()[0])["loss"]]
+    for kind, extra in EXTRA.items():
         arm["batches"], arm["weights"] = [], None
         torch.rand(3)  # another state of the global generator
-        voken.train(replace(CONFIG, **settings), corpus, tmp_path / name, start=fresh, bank=bank)
-        runs[name] = arm["batches"]
+        config, vokens = replace(CONFIG, objective=kind, head="dense"), top if kind == "soft" else corpus
+        voken.train(config, vokens, tmp_path / kind, start=fresh, bank=bank)
         assert arm["weights"].keys() == control["weights"].keys()
         assert all(torch.equal(value, control["weights"][key]) for key, value in arm["weights"].items())
-    assert runs["mlm"] == runs["classification"] == runs["regression"]
-    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in runs]
-    first = [log[0].get("mlm_loss", log[0]["loss"]) for log in logs]
-    assert first[1] == first[2] == pytest.approx(first[0], abs=1e-5)  # the same dropout, too
-    tokens = {token for batch in runs["mlm"] for line in batch["input_ids"] for token in line}
+        assert all(set(batch) == {*control["batches"][0], *extra} for batch in arm["batches"])
+        assert [{name: batch[name] for name in control["batches"][0]} for batch in arm["batches"]] == control["batches"]
+        logs.append(json.loads((tmp_path / kind / "log.jsonl").read_text().splitlines()[0])["lm_loss"])
+    assert len(set(logs[1:])) == 1
+    assert logs[1] == pytest.approx(logs[0], abs=1e-5)  # the same dropout, too
+    tokens = {token for batch in control["batches"] for line in batch["input_ids"] for token in line}
     assert 4 in tokens  # the mask
-    other = record(MlmObjective)
-    mlm.train(replace(CONTROL, seed=1), corpus, tmp_path / "other", start=fresh)
-    assert other["batches"] != runs["mlm"]
+    other, batches = record(LmObjective), control["batches"].copy()
+    lm.train(replace(CONTROL, seed=1), corpus, tmp_path / "other", start=fresh)
+    assert other["batches"] != batches
     assert any(not torch.equal(value, control["weights"][key]) for key, value in other["weights"].items())
 
 
@@ -247,11 +320,11 @@ def saved_equals_trained(folder, objective):
     return all(torch.equal(loaded[name], value) for name, value in trained.items())
 
 
-@pytest.mark.parametrize("kind", ["mlm", "classification", "regression"])
+@pytest.mark.parametrize("kind", ["lm", "classification", "regression"])
 def test_the_result_is_an_ordinary_checkpoint_of_the_trained_encoder(corpus, bank, fresh, record, tmp_path, kind):
-    seen = record(MlmObjective if kind == "mlm" else VokenObjective)
-    if kind == "mlm":
-        out = mlm.train(CONTROL, corpus, tmp_path / "run", start=fresh)
+    seen = record(LmObjective if kind == "lm" else VokenObjective)
+    if kind == "lm":
+        out = lm.train(CONTROL, corpus, tmp_path / "run", start=fresh)
     else:
         out = voken.train(replace(CONFIG, objective=kind), corpus, tmp_path / "run", start=fresh, bank=bank)
     assert saved_equals_trained(out, seen["objective"])
@@ -284,12 +357,15 @@ def test_regression_needs_the_bank_and_the_right_one(corpus, bank, fresh, tmp_pa
             voken.train(config, corpus, tmp_path / "b", start=fresh, bank=other)
 
 
-def test_regression_targets_are_the_features_without_their_mean(corpus, bank, fresh, record, tmp_path):
+def test_regression_targets_are_the_features_without_their_mean_and_of_unit_variance(
+    corpus, bank, fresh, record, tmp_path
+):
     seen = record(VokenObjective)
     config = replace(CONFIG, objective="regression", training={**TRAINING, "max_steps": 1})
     voken.train(config, corpus, tmp_path / "run", start=fresh, bank=bank)
     exact = bank.features.astype(np.float64)
-    np.testing.assert_allclose(seen["objective"].targets, exact - exact.sum(axis=0) / len(bank), atol=1e-5)
+    centred = exact - exact.sum(axis=0) / len(bank)
+    np.testing.assert_allclose(seen["objective"].targets, centred / centred.std(), atol=1e-4)
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(corpus, text_encoder_folder, tmp_path):
@@ -307,49 +383,66 @@ def test_a_corpus_that_was_only_tokenized_has_nothing_to_predict(
     tokens = tokenize(Corpus(world_folder / "corpus.txt", max_lines=30), tokenizer, tmp_path / "tokens")
     with pytest.raises(ConfigError, match="only tokenized"):
         voken.train(CONFIG, tokens, tmp_path / "out", start=fresh, bank=bank if with_bank else None)
-    assert mlm.train(CONTROL, tokens, tmp_path / "mlm", start=fresh).is_dir()
+    assert lm.train(CONTROL, tokens, tmp_path / "lm", start=fresh).is_dir()
 
 
-RESUMABLE = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3}
-ARMS = {
-    "mlm": lambda corpus, out, **options: mlm.train(
-        replace(CONTROL, training={**TRAINING, **RESUMABLE}), corpus, out, **options
-    ),
-    "classification": lambda corpus, out, **options: voken.train(
-        replace(CONFIG, training={**TRAINING, **RESUMABLE}), corpus, out, **options
-    ),
-}
+RESUMABLE = {**TRAINING, "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3}
 
 
-def train_here(arm, corpus_folder, out, start, resume, seconds_per_batch):
+def train_here(corpus_folder, out, start, resume, seconds_per_batch):
     """Train as the tests above do, dropout on; in a process that is to be killed, slowly."""
-    forward = MaskedLanguageModel.forward
+    forward = LanguageModel.forward
 
     def slowly(self, input_ids, attention_mask):
         time.sleep(seconds_per_batch)
         return forward(self, input_ids, attention_mask)
 
-    MaskedLanguageModel.forward = slowly
+    LanguageModel.forward = slowly
     try:
-        ARMS[arm](VokenCorpus(corpus_folder), out, start=start, resume=resume)
+        voken.train(replace(CONFIG, training=RESUMABLE), VokenCorpus(corpus_folder), out, start=start, resume=resume)
     finally:
-        MaskedLanguageModel.forward = forward
+        LanguageModel.forward = forward
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_a_killed_run_resumed_equals_the_uninterrupted_one(arm, voken_corpus_folder, fresh, tmp_path, kill_when):
-    train_here(arm, voken_corpus_folder, tmp_path / "whole", fresh, False, 0)
+def test_a_killed_run_resumed_equals_the_uninterrupted_one(voken_corpus_folder, fresh, tmp_path, kill_when):
+    train_here(voken_corpus_folder, tmp_path / "whole", fresh, False, 0)
     killed = tmp_path / "killed"
     kill_when(
-        lambda: last_checkpoint(killed / "checkpoints"),
-        train_here, arm, voken_corpus_folder, killed, fresh, False, 0.1,
-    )  # fmt: skip
+        lambda: last_checkpoint(killed / "checkpoints"), train_here, voken_corpus_folder, killed, fresh, False, 0.1
+    )
     assert not (killed / "encoder").exists()
-    train_here(arm, voken_corpus_folder, killed, fresh, True, 0)
+    train_here(voken_corpus_folder, killed, fresh, True, 0)
     weights = [digest_file(out / "encoder" / "model.safetensors") for out in (tmp_path / "whole", killed)]
     assert weights[0] == weights[1]
     logs = [(out / "log.jsonl").read_text().splitlines() for out in (tmp_path / "whole", killed)]
     assert [json.loads(line)["loss"] for line in logs[0]] == [json.loads(line)["loss"] for line in logs[1]]
+
+
+DECODER = "new:gpt2-1L-64H"
+INTERRUPTED = {  # settings, and where it starts
+    "lm": (None, None), "soft": ({"objective": "soft"}, None), "regression": ({"objective": "regression"}, None),
+    "contrastive": ({"objective": "contrastive", "num_negatives": 2}, None),
+    "sentence": ({"labelled": "sentence", "packed": False}, None), "decoder": ({}, DECODER),
+    "decoder, lm": (None, DECODER),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arm", INTERRUPTED)
+def test_an_interrupted_run_resumed_equals_the_whole_one(arm, corpus, top, bank, fresh, monkeypatch, tmp_path):
+    (settings, start), training = (
+        INTERRUPTED[arm],
+        {**TRAINING, "max_steps": 6, "save_strategy": "steps", "save_steps": 3},
+    )
+    options = {"start": start or fresh}
+
+    def train(out, **resume):
+        if settings is None:
+            lm.train(replace(CONTROL, training=training), corpus, out, **options, **resume)
+        else:
+            config = replace(CONFIG, training=training, **settings)
+            voken.train(config, top if arm == "soft" else corpus, out, bank=bank, **options, **resume)
+
+    assert resumes_exactly(monkeypatch, LmObjective if settings is None else VokenObjective, train, tmp_path)
 
 
 def test_a_run_with_other_settings_or_vokens_is_not_resumed(corpus, fresh, tmp_path):

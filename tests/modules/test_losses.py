@@ -12,6 +12,8 @@ from sightread.modules.losses import (
     info_nce,
     linear_classification,
     pairwise_hinge,
+    smooth_l1_regression,
+    soft_classification,
     token_classification,
 )
 
@@ -28,9 +30,19 @@ def numpy_classification(logits, labels):
     return np.mean([-log_softmax(row)[label] for row, label in kept]) if kept else 0.0
 
 
-def numpy_cosine(predictions, targets, chosen):
-    pairs = [(p, t) for p, t, c in zip(predictions, targets, chosen, strict=True) if c]
-    return np.mean([1 - p @ t / np.sqrt((p @ p) * (t @ t)) for p, t in pairs]) if pairs else 0.0
+def numpy_cosine(predictions, targets):
+    pairs = zip(predictions, targets, strict=True)
+    return np.mean([1 - p @ t / np.sqrt((p @ p) * (t @ t)) for p, t in pairs])
+
+
+def numpy_smooth_l1(predictions, targets):
+    away = np.abs(predictions - targets).ravel()
+    return np.mean([d * d / 2 if d < 1 else d - 0.5 for d in away])
+
+
+def numpy_soft(logits, classes, shares):
+    rows = zip(log_softmax(logits), classes, shares, strict=True)
+    return np.mean([sum(p * (np.log(p) - row[c]) for c, p in zip(cs, ps, strict=True)) for row, cs, ps in rows])
 
 
 def numpy_batch_hinge(scores, targets, excluded, margin):
@@ -92,12 +104,11 @@ def test_linear_classification_and_its_gradients(monkeypatch, rows, rows_at_once
     (0.3 * loss).backward()
     states, weight, bias = (tensor.detach().numpy() for tensor in tensors)
     logits, labels = states @ weight.T + bias, labels.numpy()
-    atol = 1e-12 if rows > rows_at_once else 1e-6  # logits that are few are taken in single precision
-    assert loss.item() == pytest.approx(numpy_classification(logits, labels), abs=atol)
+    assert loss.item() == pytest.approx(numpy_classification(logits, labels), abs=1e-12)
     hit, is_labelled = np.arange(11) == labels[:, None], (labels != IGNORED)[:, None]
     slope = 0.3 * (np.exp(log_softmax(logits)) - hit) * is_labelled / max(is_labelled.sum(), 1)
     for tensor, expected in zip(tensors, (slope @ weight, slope.T @ states, slope.sum(axis=0)), strict=True):
-        np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=atol)
+        np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -136,30 +147,60 @@ def test_linear_classification_never_holds_all_logits(monkeypatch):
     assert largest_allocation(lambda: linear_classification(*tensors, labels).backward()) <= whole / 10
 
 
-@cases
-def test_cosine_regression_is_the_mean_over_chosen_rows(seed, rows, columns):
+def soft_case(seed, rows, columns):
+    """Inputs of a linear layer, and for each row two classes with shares."""
+    tensors, _ = linear_case(seed, rows, columns)
     rng = np.random.default_rng(seed)
-    predictions, targets = rng.standard_normal((2, rows, columns))
-    chosen = rng.random(rows) < 0.6
-    tensor = torch.from_numpy(predictions).requires_grad_()
-    loss = cosine_regression(tensor, torch.from_numpy(targets), torch.from_numpy(chosen))
-    assert loss.item() == pytest.approx(numpy_cosine(predictions, targets, chosen), abs=1e-5)
-    loss.backward()
-    step = np.zeros_like(predictions)
-    step[0, 0] = 1e-5 * np.linalg.norm(predictions[0])
-    ends = [numpy_cosine(predictions + sign * step, targets, chosen) for sign in (1, -1)]
-    assert tensor.grad[0, 0].item() == pytest.approx((ends[0] - ends[1]) / (2 * step[0, 0]), rel=1e-3, abs=1e-4)
+    classes = np.stack([rng.permutation(columns)[:2] for _ in range(rows)])
+    first = rng.uniform(0.1, 0.9, size=rows)
+    return tensors, classes, np.stack([first, 1 - first], axis=1)
+
+
+@pytest.mark.parametrize("rows_at_once", [0.5, 3, 99])
+@cases
+def test_soft_classification_is_the_divergence_from_the_shares(rows_at_once, seed, rows, columns):
+    tensors, classes, shares = soft_case(seed, rows, columns)
+    states, weight, bias = (tensor.detach().numpy() for tensor in tensors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "LOGITS_AT_ONCE", int(columns * rows_at_once))
+        loss = soft_classification(*tensors, torch.from_numpy(classes), torch.from_numpy(shares))
+    assert loss.item() == pytest.approx(numpy_soft(states @ weight.T + bias, classes, shares), abs=1e-12)
+
+
+def test_gradients_of_soft_classification_in_chunks_are_those_of_the_whole(monkeypatch):
+    tensors, classes, shares = soft_case(0, 6, 5)
+    gradients = []
+    for at_once in (10**6, 10):
+        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", at_once)
+        loss = soft_classification(*tensors, torch.from_numpy(classes), torch.from_numpy(shares))
+        gradients.append(torch.autograd.grad(loss, tensors))
+    torch.testing.assert_close(*gradients)
+
+
+def test_soft_classification_of_one_class_is_classification():
+    tensors, _ = linear_case(0, 6, 5)
+    classes = torch.arange(6)[:, None] % 5
+    soft = soft_classification(*tensors, torch.cat([classes, (classes + 1) % 5], dim=1), torch.eye(2)[[0] * 6])
+    torch.testing.assert_close(soft, linear_classification(*tensors, classes[:, 0]))
+
+
+REGRESSIONS = {cosine_regression: numpy_cosine, smooth_l1_regression: numpy_smooth_l1}
+
+
+@pytest.mark.parametrize("regression", REGRESSIONS)
+@cases
+def test_regression_is_the_mean_over_rows(regression, seed, rows, columns):
+    predictions, targets = 2 * np.random.default_rng(seed).standard_normal((2, rows, columns))
+    loss = regression(torch.from_numpy(predictions), torch.from_numpy(targets))
+    assert loss.item() == pytest.approx(REGRESSIONS[regression](predictions, targets), abs=1e-12)
 
 
 def test_cosine_regression_takes_no_heed_of_length():
     predictions, targets = torch.randn(4, 6), torch.randn(4, 6)
-    everything = torch.ones(4, dtype=torch.bool)
-    torch.testing.assert_close(
-        cosine_regression(predictions, targets, everything), cosine_regression(9 * predictions, targets / 5, everything)
-    )
-    torch.testing.assert_close(cosine_regression(targets, targets, everything), torch.tensor(0.0))
-    torch.testing.assert_close(cosine_regression(-targets, targets, everything), torch.tensor(2.0))
-    torch.testing.assert_close(cosine_regression(0 * targets, targets, everything), torch.tensor(1.0))
+    torch.testing.assert_close(cosine_regression(predictions, targets), cosine_regression(9 * predictions, targets / 5))
+    torch.testing.assert_close(cosine_regression(targets, targets), torch.tensor(0.0))
+    torch.testing.assert_close(cosine_regression(-targets, targets), torch.tensor(2.0))
+    torch.testing.assert_close(cosine_regression(0 * targets, targets), torch.tensor(1.0))
 
 
 @cases
@@ -224,11 +265,26 @@ def test_gradients_of_the_matching_losses_in_double_precision():
     assert torch.autograd.gradcheck(pairwise_hinge, (scores[:, 0], scores[:, 1]))
 
 
+def test_gradients_of_the_voken_losses_in_double_precision():
+    tensors, classes, shares = soft_case(5, 4, 3)
+    classes, shares = torch.from_numpy(classes), torch.from_numpy(shares)
+    assert torch.autograd.gradcheck(lambda *t: soft_classification(*t, classes, shares), tensors)
+    assert torch.autograd.gradcheck(lambda *t: linear_classification(*t, classes[:, 0]), tensors)
+    assert torch.autograd.gradcheck(lambda s, w: linear_classification(s, w, None, classes[:, 0]), tensors[:2])
+    assert torch.autograd.gradcheck(lambda x: token_classification(x, classes[:, 0]), tensors[:1])
+    targets = torch.randn(4, 3, dtype=torch.float64)
+    for regression in REGRESSIONS:
+        assert torch.autograd.gradcheck(lambda x, r=regression: r(x, targets), tensors[:1])
+
+
 EMPTY = {
     "classification, no label": lambda x: token_classification(x, torch.full((4,), IGNORED)),
     "classification, no row": lambda x: token_classification(x[:0], torch.zeros(0, dtype=torch.int64)),
-    "regression, none chosen": lambda x: cosine_regression(x, torch.ones(4, 3), torch.zeros(4, dtype=torch.bool)),
-    "regression, no row": lambda x: cosine_regression(x[:0], torch.ones(0, 3), torch.zeros(0, dtype=torch.bool)),
+    "soft, no row": lambda x: soft_classification(
+        x[:0], torch.ones(5, 3), None, torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 2)
+    ),
+    "cosine, no row": lambda x: cosine_regression(x[:0], torch.ones(0, 3)),
+    "smooth L1, no row": lambda x: smooth_l1_regression(x[:0], torch.ones(0, 3)),
     "pairwise hinge, no token": lambda x: pairwise_hinge(x[:0, 0], x[:0, 1]),
     "batch hinge, no token": lambda x: batch_hinge(
         x[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.bool)

@@ -21,8 +21,9 @@ from sightread.encoders.text import tokenizer_digest
 from sightread.errors import ArtifactError, ConfigError, DataError, SightreadError
 from sightread.runtime import keyed_rng
 from sightread.vokenization import job
+from sightread.vokenization.baselines import random_vokens
 from sightread.vokenization.engines import here, in_processes
-from sightread.vokenization.job import cut, engine_of, random_vokens, tokenize, vokenize
+from sightread.vokenization.job import cut, engine_of, tokenize, vokenize
 from sightread.vokenization.revokenize import revokenize
 from sightread.vokenization.summary import Progress
 from sightread.vokenization.verify import Agreement, verify
@@ -114,37 +115,40 @@ def test_a_corpus_that_is_only_tokenized_has_no_vokens(tokenizer, corpus, tmp_pa
     assert [tokens[a:b].tolist() for a, b in itertools.pairwise(begins)] == expected
 
 
-def vokens_of(made):
-    return [line.voken_ids.tolist() for line in made]
-
-
-def test_random_vokens_depend_on_seed_and_line_alone(corpus, vokenizer, tokenizer, voken_corpus_folder, tmp_path):
-    source = VokenCorpus(voken_corpus_folder)
-    draw = partial(random_vokens, source, tokenizer)
-    expected = vokens_of(draw(tmp_path / "a", seed=3))
-    assert vokens_of(draw(tmp_path / "b", seed=3)) == expected
-    others = vokens_of(draw(tmp_path / "c", seed=4))
-    assert sum(a == b for a, b in zip(expected, others, strict=True)) <= 1
-    assert [len(line) for line in expected] == [len(line.token_ids) for line in source]
-    counts = np.bincount(np.concatenate([np.array(line) for line in expected]), minlength=25)
-    assert counts[24] == 0  # each token has one
-    assert counts[:24].min() > 8  # of 27 expected
-    assert len({tuple(line[:5]) for line in expected}) == 80  # a draw of its own for every line
-    small = in_small_shards(corpus, vokenizer, tmp_path / "small")
-    assert vokens_of(random_vokens(small, tokenizer, tmp_path / "d", seed=3)) == expected  # however it is cut
-    made = VokenCorpus(tmp_path / "a")
-    assert [line.text for line in made] == [line.text for line in source]
-    assert made.num_vokens == 24
-    assert made.artifact.inputs["bank"] == source.artifact.inputs["bank"]
-
-
-def test_a_slow_tokenizer_is_refused_before_anything_is_written(corpus, voken_corpus_folder, tmp_path):
-    slow = transformers.ByT5Tokenizer()
+def test_a_slow_tokenizer_is_refused_before_anything_is_written(corpus, tmp_path):
     with pytest.raises(DataError, match="ByT5Tokenizer is a slow tokenizer"):
-        tokenize(corpus, slow, tmp_path / "tokens")
-    with pytest.raises(DataError, match="ByT5Tokenizer is a slow tokenizer"):
-        random_vokens(VokenCorpus(voken_corpus_folder), slow, tmp_path / "random", seed=0)
+        tokenize(corpus, transformers.ByT5Tokenizer(), tmp_path / "tokens")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_best_pictures_are_those_of_brute_force(vokenizer, corpus, whole, tmp_path):
+    made = in_small_shards(corpus, vokenizer, tmp_path / "vokens", top=5)
+    ids, scores = made.flat_top()
+    expected = np.concatenate([
+        vokenizer.token_vectors([line.token_ids])[0].double() @ vokenizer.bank.vectors.T.astype(np.float64)
+        for line in made
+    ])  # fmt: skip
+    best = np.argsort(-expected, axis=1, kind="stable")[:, :5]
+    assert ids.tolist() == best.tolist()
+    assert np.abs(scores - np.take_along_axis(expected, best, axis=1)).max() < 1e-6
+    assert (ids.dtype, scores.dtype, made.top) == (np.int32, np.float32, 5)
+    assert made.flat()[1].tolist() == ids[:, 0].tolist()
+    assert verify(made, vokenizer, 5).share == 1
+    in_small_shards(corpus, vokenizer, tmp_path / "one", top=1)
+    assert contents(tmp_path / "one") == whole  # which knows nothing of them
+    plain = VokenCorpus(tmp_path / "one")
+    assert all(np.array_equal(a, b) for a, b in zip(made.flat(), plain.flat(), strict=True))
+    with pytest.raises(ConfigError, match=r"keeps one voken a token.*--top"):
+        plain.flat_top()
+
+
+def test_best_pictures_are_not_mixed_on_resume_and_no_more_than_there_are(vokenizer, corpus, stopped, tmp_path):
+    with pytest.raises(ArtifactError, match="another top"):
+        in_small_shards(corpus, vokenizer, stopped, top=2, resume=True)
+    for top in (0, 25):
+        with pytest.raises(ConfigError, match=f"top={top}: expected between 1 and the 24"):
+            in_small_shards(corpus, vokenizer, tmp_path / "other", top=top)
+    assert not (tmp_path / "other").exists()
 
 
 class Stopped(Exception):
@@ -211,6 +215,7 @@ def test_another_corpus_or_vokenizer_is_refused_on_resume(vokenizer_folder, voke
     ("file", "former", "changed"),
     [
         ("manifest.json", '"max_length": 24', '"max_length": 6'),
+        ("manifest.json", '"level": "token"', '"level": "sentence"'),
         ("text_encoder/config.json", '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-2'),
         ("text_encoder/tokenizer_config.json", '"model_max_length": 512', '"model_max_length": 5'),
     ],

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sightread.contracts import IGNORED
 from sightread.data.corpora import Corpus
 from sightread.data.voken_corpus import VokenCorpus, num_lines
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.runtime import data_root
-from sightread.vokenization import engines, job
+from sightread.vokenization import engines
+from sightread.vokenization.baselines import random_vokens
 from sightread.vokenization.job import tokenize, vokenize
 from sightread.vokenization.revokenize import NO_MATCH, align, carry_over, revokenize
 from sightread.vokenization.work import tokenize_lines
@@ -138,7 +141,32 @@ def test_tokens_that_overlap_nothing_in_their_line_get_no_voken(lines, random):
         old.append(line_of("x" * 18, [0] * len(sources), sources, vokens))  # spans reach 18 at most
         new.append(line_of("x" * 18, [0] * len(targets), targets, [0] * len(targets)))
         expected += [5 if i == NO_MATCH else vokens[i] for i in brute_force(sources, targets)]
-    assert carry_over(shard_of(old), shard_of(new), 5).tolist() == expected
+    source = shard_of(old)
+    made = carry_over(source, shard_of(new), 5)
+    assert made.voken_ids.tolist() == expected
+    assert made.top_ids is None
+    best = np.stack([source.voken_ids, (source.voken_ids + 1) % 6], axis=1).astype(np.uint8)
+    made = carry_over(replace(source, top_ids=best, top_scores=best / np.float32(8)), shard_of(new), 5)
+    overlaps = [i for sources, targets in lines for i in brute_force(sources, targets)]
+    assert [pair[0] for pair in made.top_ids.tolist()] == made.voken_ids.tolist() == expected
+    for pair, scores, i in zip(made.top_ids.tolist(), made.top_scores.tolist(), overlaps, strict=True):
+        assert pair == ([5, 5] if i == NO_MATCH else [pair[0], (pair[0] + 1) % 6])
+        assert scores == ([0, 0] if i == NO_MATCH else [pair[0] / 8, pair[1] / 8])
+
+
+def test_best_pictures_go_with_the_voken(vokenizer_folder, world_folder, built_tokenizers, tmp_path):
+    corpus, vokenizer = Corpus(world_folder / "corpus.txt", max_lines=20), Vokenizer.from_pretrained(vokenizer_folder)
+    source = vokenize(corpus, vokenizer, tmp_path / "vokens", shard_size=300, top=3)
+    made = revokenize(source, built_tokenizers["byte-level"], tmp_path / "other")
+    (ids, scores), (their_ids, their_scores) = made.flat_top(), source.flat_top()
+    assert made.top == 3
+    assert ids[:, 0].tolist() == made.flat()[1].tolist()
+    assert len(ids) == made.num_tokens > source.num_tokens
+    found = {(*row, *their) for row, their in zip(their_ids.tolist(), their_scores.tolist(), strict=True)}
+    without = ids[:, 0] == IGNORED
+    assert found >= {(*row, *best) for row, best in zip(ids[~without].tolist(), scores[~without].tolist(), strict=True)}
+    assert (ids[without] == IGNORED).all()
+    assert not scores[without].any()
 
 
 def columns(corpus):
@@ -218,7 +246,7 @@ def test_other_vokens_of_the_same_text_are_not_mixed_in_on_resume(in_shards, bui
     """Random vokens have the text, tokens and bank of those they control for, and are other vokens all the same."""
     tokenizer = built_tokenizers["unigram"]
     own = load_tokenizer(in_shards.path / "tokenizer")
-    others = job.random_vokens(in_shards, own, tmp_path / "random", seed=0)
+    others = random_vokens(in_shards, own, tmp_path / "random", seed=0)
 
     with pytest.raises(InterruptedError):
         revokenize(in_shards, tokenizer, tmp_path / "stopped", engine=three_shards)
@@ -233,7 +261,7 @@ def test_a_slow_tokenizer_is_refused(source, tmp_path):
         revokenize(source, ByT5Tokenizer(), tmp_path / "out")
 
 
-@pytest.mark.parametrize("make", [revokenize, partial(job.random_vokens, seed=0)], ids=["revokenize", "random"])
+@pytest.mark.parametrize("make", [revokenize, partial(random_vokens, seed=0)], ids=["revokenize", "random"])
 def test_a_corpus_without_vokens_has_none_to_carry_over(world_folder, tokenizer, tmp_path, make):
     tokens = tokenize(Corpus(world_folder / "corpus.txt"), tokenizer, tmp_path / "tokens")
     with pytest.raises(ConfigError, match="only tokenized"):

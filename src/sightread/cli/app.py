@@ -118,6 +118,34 @@ def say_skipped(report: dict[str, Any]) -> None:
         )
 
 
+def run_recipe(
+    recipe: Any, out: Path, *, data: Path | None = None, workers: int, overwrite: bool, resume: bool
+) -> None:
+    """Run a recipe into a folder, and say what it found."""
+    from sightread.artifacts import Artifact
+
+    artifact = Artifact.begin(out, "comparison", config=recipe, overwrite=overwrite, resume=resume)
+    table, verdict, report = recipe.run(out, data=data, workers=workers, say=typer.echo)
+    artifact.finish({"verdict": verdict})
+    typer.echo(f"\n{table}\n\n{verdict}\n\nreport: {report.resolve()}")
+
+
+def captions_of(captions: str, images: Path | None, only: Path | None, max_skipped: float) -> Any:
+    """Captions, of all pictures or of those listed."""
+    from sightread.data.captions import read_captions, read_ids
+
+    pairs = read_captions(captions, images, max_skipped=max_skipped)
+    return pairs.only(read_ids(only)) if only else pairs
+
+
+def say_trained(out: Path) -> None:
+    """Tell how long training took, and how its result is loaded."""
+    report = report_of(out)
+    typer.echo(
+        f"{report['steps']} steps, {report['seconds']:.0f} s; AutoModel.from_pretrained({str(out / 'encoder')!r})"
+    )
+
+
 def named(pair: str, option: str) -> tuple[str, str]:
     """The parts of `name=folder`; raises `ConfigError` naming the option."""
     name, equals, value = pair.partition("=")

@@ -14,6 +14,7 @@ from sightread.cli.app import (
     Settings,
     named,
     report_of,
+    run_recipe,
     say_skipped,
     verb,
 )
@@ -51,8 +52,8 @@ def finetune(
     Example: `sightread finetune --encoder grounded/encoder --task rte --data glue/RTE --out scores`
     """
     from sightread.config import check_choice, override
+    from sightread.experiments.presets import PRESETS
     from sightread.finetuning import finetune_seeds
-    from sightread.recipes.finetuning import PRESETS
     from sightread.tasks import load_task
 
     check_choice("--preset", preset, PRESETS)
@@ -140,20 +141,38 @@ def probe(
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="Scores folder, or a folder that holds some; label=folder names it."),
+        typer.Argument(
+            metavar="RUN",
+            help="Scores folder, or a folder that holds some; label=folder names it. Or one recipe that makes them: "
+            "recipes.MODULE:NAME.",
+        ),
     ],
     out: Out,
+    data: Annotated[Path | None, typer.Option(help="Folder of a recipe's data, where it needs some.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the cores in a recipe.", min=1)] = 1,
+    settings: Settings = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Compare encoders with the first one named, from their predictions alone: scores, intervals, tests.
 
+    A recipe first trains its arms and fine-tunes them; what is done is not done again with --resume.
+
     Example: `sightread compare scores/text-only scores/grounded --out comparison`
+
+    Example: `sightread compare recipes.vokenization:table5 --workers 2 --out table5`
     """
     from sightread.artifacts import Artifact
     from sightread.compare import compare_runs
+    from sightread.recipes import is_recipe
     from sightread.report import as_text, write_comparison
     from sightread.runs import read_runs
 
+    if is_recipe(runs[0]):
+        _run_recipe(runs, out, data, workers, settings or [], overwrite, resume)
+        return
+    if data or settings or resume:
+        raise ConfigError("--data, --set and --resume are for recipes; scores folders are only read")
     read = read_runs(runs)
     artifact = Artifact.begin(out, "comparison", config={"runs": runs}, overwrite=overwrite)
     comparison = compare_runs(read)
@@ -161,6 +180,19 @@ def compare(
     artifact.finish({"verdicts": comparison.verdicts(), "notes": comparison.notes()})
     typer.echo("\n\n".join([as_text(comparison), "\n".join(comparison.verdicts())]))
     typer.echo(f"\nreport: {(out / 'comparison.html').resolve()}")
+
+
+def _run_recipe(
+    names: list[str], out: Path, data: Path | None, workers: int, settings: list[str], overwrite: bool, resume: bool
+) -> None:
+    from sightread.config import override
+    from sightread.recipes import load_recipe
+    from sightread.runtime import data_root
+
+    if len(names) > 1:
+        raise ConfigError(f"one recipe at a time; {len(names)} were given")
+    recipe = override(load_recipe(names[0]), settings)
+    run_recipe(recipe, out, data=data or data_root(), workers=workers, overwrite=overwrite, resume=resume)
 
 
 def _say_scores(summaries: dict[str, Any], report: dict[str, Any]) -> None:

@@ -1,13 +1,14 @@
-"""Pre-training examples from a voken corpus: masked tokens, their labels, their vokens.
+"""Pre-training examples from a voken corpus: tokens, masked or not, their labels, their vokens.
 
 What is drawn for an example (its masks) depends on (seed, epoch, index) alone and never on the vokens, so that a
-grounded encoder and its text-only control read the same sentences, in the same order, with the same masks.
+grounded encoder and its text-only control read the same sentences, in the same order, with the same masks. What a
+method reads beside the text is drawn after the masks, which therefore stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +21,24 @@ from sightread.errors import ConfigError, DataError
 _SOME_TEXTS = ("a", "1", ".", "的", "の", "а", "ا")  # one of them gives a token in most scripts
 
 
+class Beside(Protocol):
+    """What a method draws for each block beside the text: wrong pictures, captions."""
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """What goes with one block."""
+        ...
+
+    def collate(self, drawn: Sequence[Any]) -> Batch:
+        """What goes with the blocks of a batch, tensors under names of their own."""
+        ...
+
+
 class TokenBlocks:
     """Blocks of tokens from a voken corpus, as `fit` takes them.
 
-    A batch holds, all int64 (B, L): `input_ids` (masked), `attention_mask`, `mlm_labels` and `voken_labels`, labels
-    being `IGNORED` at positions without one (special and padding tokens always).
+    A batch holds, all int64 (B, L): `input_ids` (masked), `attention_mask`, `lm_labels` and `voken_labels`, labels
+    being `IGNORED` at positions without one (special and padding tokens always); with `soft`, also `top_ids`, int64
+    (B, L, K), `IGNORED` likewise, and `top_scores`, float32 (B, L, K); and what `beside` gives.
 
     Args:
         corpus: The voken corpus.
@@ -32,14 +46,19 @@ class TokenBlocks:
         max_length: Tokens in a block, special ones included.
         packed: Fill blocks across line ends, as the paper does; else a block never holds more than one line.
         probability: Share of tokens that are masked.
+        causal: For a decoder: nothing is masked, and the label of a token is the one after it.
+        soft: Give each token's best pictures and their scores, too.
+        beside: What else goes with each block.
     """
 
     def __init__(
-        self, corpus: VokenCorpus, tokenizer: Any, *, max_length: int, packed: bool = False, probability: float = 0.15
-    ) -> None:
-        if tokenizer.mask_token_id is None:
+        self, corpus: VokenCorpus, tokenizer: Any, *, max_length: int, packed: bool = False, probability: float = 0.15,
+        causal: bool = False, soft: bool = False, beside: Beside | None = None,
+    ) -> None:  # fmt: skip
+        if tokenizer.mask_token_id is None and not causal:
             raise ConfigError("this tokenizer has no mask token, which masked language modelling needs")
         self.tokens, self.vokens, line_begins = corpus.flat()
+        self.top = dict(zip(("top_ids", "top_scores"), corpus.flat_top(), strict=True)) if soft else {}
         self.prefix, self.suffix = special_tokens_around(tokenizer)
         room = max_length - len(self.prefix) - len(self.suffix)
         if room < 1:
@@ -52,36 +71,51 @@ class TokenBlocks:
             len(tokenizer),
             tokenizer.pad_token_id or 0,
         )
-        self.probability = probability
+        self.probability, self.causal, self.beside = probability, causal, beside
 
     def __len__(self) -> int:
         return len(self.begins)
 
-    def example(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def example(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """One block with its labels, each int64 (L,)."""
         within = slice(self.begins[index], self.ends[index])
         tokens = self.tokens[within].astype(np.int64)
+        example = self._foretold(tokens) if self.causal else self._masked(tokens, rng)
+        example |= {"voken_labels": self._framed(self.vokens[within])}
+        example |= {name: self._framed(part[within]) for name, part in self.top.items()}
+        return example | {"beside": self.beside.draw(rng)} if self.beside else example
+
+    def _foretold(self, tokens: np.ndarray) -> dict[str, Any]:
+        whole = np.concatenate([self.prefix, tokens, self.suffix])
+        return {"input_ids": whole, "lm_labels": np.append(whole[1:], IGNORED)}
+
+    def _masked(self, tokens: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         hidden, labels = mask_tokens(
             tokens, rng, mask_id=self.mask_id, vocab_size=self.vocab_size, probability=self.probability
         )
-        before, after = np.full(len(self.prefix), IGNORED), np.full(len(self.suffix), IGNORED)
-        return {
-            "input_ids": np.concatenate([self.prefix, hidden, self.suffix]),
-            "mlm_labels": np.concatenate([before, labels, after]),
-            "voken_labels": np.concatenate([before, self.vokens[within].astype(np.int64), after]),
-        }
+        return {"input_ids": np.concatenate([self.prefix, hidden, self.suffix]), "lm_labels": self._framed(labels)}
 
-    def collate(self, examples: Sequence[dict[str, np.ndarray]]) -> Batch:
+    def _framed(self, values: np.ndarray) -> np.ndarray:
+        """Values of a block's tokens, with `IGNORED` for its special ones."""
+        before, after = (np.full((len(special), *values.shape[1:]), IGNORED) for special in (self.prefix, self.suffix))
+        return np.concatenate([before, values, after])
+
+    def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
         """Pad to the longest block."""
-        fill = {"input_ids": self.pad_id, "mlm_labels": IGNORED, "voken_labels": IGNORED}
-        batch = {name: pad([example[name] for example in examples], value) for name, value in fill.items()}
-        batch["attention_mask"] = pad([np.ones(len(example["input_ids"]), np.int64) for example in examples], 0)
-        return batch
+        columns = {name: [example[name] for example in examples] for name in examples[0]}
+        beside = self.beside.collate(columns.pop("beside")) if self.beside else {}
+        mask = pad([np.ones(len(row), np.int64) for row in columns["input_ids"]], 0)
+        fill = {"input_ids": self.pad_id}
+        return {name: pad(rows, fill.get(name, IGNORED)) for name, rows in columns.items()} | {
+            "attention_mask": mask, **beside
+        }  # fmt: skip
 
 
 def pad(rows: Sequence[np.ndarray], value: int) -> torch.Tensor:
-    """Rows of different lengths as one int64 tensor (B, L), filled with `value` on the right."""
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    """Rows of different lengths as one tensor, filled with `value` on the right: int64 (B, L, ...), or float32."""
+    first = np.asarray(rows[0])
+    kind = np.float32 if first.dtype.kind == "f" else np.int64
+    padded = np.full((len(rows), max(map(len, rows)), *first.shape[1:]), value, dtype=kind)
     for row, out in zip(rows, padded, strict=True):
         out[: len(row)] = row
     return torch.from_numpy(padded)

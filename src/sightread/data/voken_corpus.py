@@ -6,6 +6,8 @@ A folder of Parquet shards, one row a line of the corpus, with the columns
     token_ids   list<int32>         its tokens, without special ones
     starts, ends  list<int32>       the characters of `text` that each token covers, half-open
     voken_ids   list<uint8|16|32>   row of the bank for each token; the value V itself means "no voken"
+    top_ids, top_scores  list<uint8|16|32>, list<float32>   if asked for: the k best rows of each token, and their
+                                    scores, best first, token after token; score 0 where there is no voken
 
 beside `tokenizer/` and a manifest with V and the digests of tokenizer, bank and corpus. A corpus that was only
 tokenized is a voken corpus with V = 0. The shards load as they are with `datasets.load_dataset("parquet", …)`.
@@ -14,6 +16,7 @@ tokenized is a voken corpus with V = 0. The shards load as they are with `datase
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from sightread.contracts import IGNORED
 from sightread.errors import ArtifactError, ConfigError
 
 KIND = "voken-corpus"
+_COLUMNS, _TOP = ("token_ids", "starts", "ends", "voken_ids"), ("top_ids", "top_scores")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Shard:
         starts: First character of each token within its line, int32 (T,).
         ends: One past its last character, int32 (T,).
         voken_ids: Bank rows, int64 (T,); V where a token has none.
+        top_ids: The best rows of each token, best first, integer (T, K), likewise; None if they are not kept.
+        top_scores: Their scores, float32 (T, K); 0 where a token has none.
     """
 
     texts: list[str]
@@ -68,12 +74,14 @@ class Shard:
     starts: np.ndarray
     ends: np.ndarray
     voken_ids: np.ndarray
+    top_ids: np.ndarray | None = None
+    top_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def __iter__(self) -> Iterator[Line]:
-        columns = (self.token_ids, self.starts, self.ends, self.voken_ids)
+        columns = [getattr(self, name) for name in _COLUMNS]
         for text, (begin, end) in zip(self.texts, itertools.pairwise(self.begins.tolist()), strict=True):
             yield Line(text, *(column[begin:end] for column in columns))
 
@@ -89,6 +97,7 @@ class VokenCorpus:
     Attributes:
         path: Its folder.
         num_vokens: V, the number of pictures in the bank; 0 if the corpus was only tokenized.
+        top: K, how many best pictures of each token are kept; 0 if only its voken is.
         artifact: Its manifest.
     """
 
@@ -96,6 +105,7 @@ class VokenCorpus:
         self.artifact = Artifact.open(path, KIND)
         self.path = Path(path)
         self.num_vokens: int = self.artifact.config["num_vokens"]
+        self.top: int = self.artifact.config.get("top", 0)
         expected, found = self.artifact.report["shards"], len(list(self.path.glob("shard-*.parquet")))
         if found != expected:
             raise ArtifactError(f"{path} has {found} shards, its manifest says {expected}; make it again")
@@ -150,6 +160,28 @@ class VokenCorpus:
         flat_tokens = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
         return flat_tokens, flat_vokens, np.cumsum(np.concatenate(lengths))
 
+    def flat_top(self) -> tuple[np.ndarray, np.ndarray]:
+        """The best pictures of all tokens, in the order of `flat`.
+
+        Returns:
+            Bank rows int32 (T, K), best first, `IGNORED` for none; and their scores float32 (T, K), 0 for none.
+
+        Raises:
+            ConfigError: If only one voken a token is kept.
+        """
+        if not self.top:
+            raise ConfigError(f"{self.path} keeps one voken a token; run `sightread vokenize` with --top 2 or more")
+        size, begin = (self.num_tokens, self.top), 0
+        ids, scores = np.empty(size, np.int32), np.empty(size, np.float32)
+        for shard in self.shards:
+            table = _read_table(shard, list(_TOP))
+            parts = [_flattened(table[name]).reshape(-1, self.top) for name in _TOP]
+            end = begin + len(parts[0])
+            ids[begin:end], scores[begin:end] = parts
+            begin = end
+        ids[ids == self.num_vokens] = IGNORED
+        return ids, scores
+
 
 def shard_path(folder: Path, index: int) -> Path:
     """Where a shard lies."""
@@ -158,20 +190,25 @@ def shard_path(folder: Path, index: int) -> Path:
 
 def shard_bytes(shard: Shard, num_vokens: int) -> bytes:
     """A shard as a Parquet file; the same shard gives the same bytes."""
-    columns = {name: getattr(shard, name).astype(np.int32, copy=False) for name in ("token_ids", "starts", "ends")}
-    columns["voken_ids"] = shard.voken_ids.astype(voken_dtype(num_vokens))
-    begins = pa.array(shard.begins.astype(np.int32))
-    lists = {name: pa.ListArray.from_arrays(begins, pa.array(column)) for name, column in columns.items()}
+    dtypes = [np.int32] * 3 + [voken_dtype(num_vokens)] * 2 + [np.float32]
+    lists = dict[str, pa.ListArray]()
+    for name, dtype in zip(_COLUMNS + _TOP, dtypes, strict=True):
+        column = getattr(shard, name)
+        if column is not None:
+            begins = pa.array(shard.begins * math.prod(column.shape[1:]), pa.int32())
+            lists[name] = pa.ListArray.from_arrays(begins, pa.array(column.ravel().astype(dtype, copy=False)))
     out = pa.BufferOutputStream()
     pq.write_table(pa.table({"text": pa.array(shard.texts, pa.string()), **lists}), out, compression="zstd")
     return out.getvalue().to_pybytes()
 
 
-def read_shard(path: Path) -> Shard:
-    """One shard; raises `ArtifactError` if it is torn."""
-    table = _read_table(path)
-    columns = {name: _flattened(table[name]) for name in ("token_ids", "starts", "ends", "voken_ids")}
+def read_shard(path: Path, top: int = 0) -> Shard:
+    """One shard, with the best pictures if the corpus keeps `top` a token; raises `ArtifactError` if it is torn."""
+    names = _TOP if top else ()
+    table = _read_table(path, ["text", *_COLUMNS, *names])
+    columns = {name: _flattened(table[name]) for name in _COLUMNS}
     columns["voken_ids"] = columns["voken_ids"].astype(np.int64)
+    columns |= {name: _flattened(table[name]).reshape(-1, top) for name in names}
     return Shard(table["text"].to_pylist(), _begins(table["token_ids"]), **columns)
 
 
@@ -187,7 +224,7 @@ def num_lines(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read_table(path: Path, columns: list[str]) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:

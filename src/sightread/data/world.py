@@ -156,17 +156,19 @@ def make_world(config: WorldConfig) -> World:
     return World(config, nouns, corpus, scenes, _make_tasks(config, nouns, rng["tasks"]))
 
 
-def write_world(config: WorldConfig, out: Path | str, *, overwrite: bool = False) -> World:
+def write_world(config: WorldConfig, out: Path | str, *, overwrite: bool = False, resume: bool = False) -> World:
     """Make a world and write it as ordinary files into a folder; see the top of this file."""
     world = make_world(config)
-    artifact = Artifact.begin(out, KIND, config=config, overwrite=overwrite)
+    artifact = Artifact.begin(out, KIND, config=config, overwrite=overwrite, resume=resume)
+    if artifact.finished:
+        return world
     folder = artifact.path
     _write_lines(folder / "corpus.txt", world.corpus)
     columns = [field.name for field in fields(Look)]
     nouns = ["\t".join([noun.word, *astuple(noun.look), noun.split]) for noun in world.nouns]
     _write_lines(folder / "nouns.tsv", ["\t".join(["noun", *columns, "split"]), *nouns])
     for task, splits in world.tasks.items():
-        (folder / "tasks" / task).mkdir(parents=True)
+        (folder / "tasks" / task).mkdir(parents=True, exist_ok=True)
         for split, rows in splits.items():
             _write_lines(folder / "tasks" / task / f"{split}.tsv", ["sentence\tlabel\tnoun", *map("\t".join, rows)])
     _write_scenes(folder, world)

@@ -47,14 +47,7 @@ class ImageEncoder(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str | Path, pooling: str = "pooled", view: str = "crop") -> ImageEncoder:
         """Load a folder or Hub name; raises `ArtifactError` if it cannot be loaded."""
-        model = load_model(name, "AutoModel")
-        from transformers import AutoImageProcessor
-
-        try:
-            processor = AutoImageProcessor.from_pretrained(str(name), backend="pil")
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{name} has no image processor: {error}") from error
-        return cls(model, processor, pooling, view)
+        return cls(load_model(name, "AutoModel"), load_processor(name), pooling, view)
 
     @property
     def digest(self) -> str:
@@ -88,6 +81,16 @@ class ImageEncoder(nn.Module):
         """Write model and processor; pooling and view are the caller's to remember."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def load_processor(name: str | Path) -> Any:
+    """Load an image processor; raises `ArtifactError` if there is none."""
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(str(name), backend="pil")
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{name} has no image processor: {error}") from error
 
 
 def _squeezing(processor: Any) -> Any | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sightread.artifacts import digest
 from sightread.checks import check_shape
 from sightread.errors import ArtifactError, ConfigError, DataError
+
+_UNKNOWN_TO_AUTO = {("AutoModel", "siglip_text_model"): "SiglipTextModel"}
 
 
 class TextEncoder(nn.Module):
@@ -70,6 +72,11 @@ class TextEncoder(nn.Module):
         """Tokens that the model can read, special ones included."""
         return longest_input(self.model, self.tokenizer)
 
+    @property
+    def fixed_length(self) -> int:
+        """Tokens that every text is filled up to, all of them read, as SigLIP was trained; 0 if padding is masked."""
+        return self.max_length if self.model.config.model_type == "siglip_text_model" else 0
+
     def save_pretrained(self, folder: Path) -> None:
         """Write model and tokenizer; which layers is the caller's to remember."""
         self.model.save_pretrained(folder)
@@ -106,9 +113,11 @@ def load_model(name: str | Path, auto_class: str) -> Any:
 
     _check_exists(name)
     try:
+        kind = transformers.AutoConfig.from_pretrained(str(name)).model_type
+        loader = getattr(transformers, _UNKNOWN_TO_AUTO.get((auto_class, kind), auto_class))
         with torch.random.fork_rng():
             torch.manual_seed(torch.initial_seed() if auto_class != "AutoModel" else 0)
-            return getattr(transformers, auto_class).from_pretrained(str(name), use_safetensors=True)
+            return loader.from_pretrained(str(name), use_safetensors=True)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
 
@@ -169,6 +178,19 @@ def build_word_tokenizer(lines: Sequence[str]) -> Any:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *characters, *(f"##{c}" for c in characters)]
     vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=512)
+
+
+def build_byte_tokenizer(lines: Iterable[str], size: int = 500) -> Any:
+    """A byte-level BPE tokenizer as RoBERTa's, of so many tokens, learnt from some lines."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizer
+
+    learnt = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    learnt.train_from_iterator(lines, size, special_tokens=special, show_progress=False)
+    model: Any = json.loads(learnt.to_str())["model"]
+    merges: Any = [tuple(pair) for pair in model["merges"]]
+    return RobertaTokenizer(vocab=model["vocab"], merges=merges, model_max_length=512)
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -102,10 +102,14 @@ def _load(captions: Captions, row: int) -> Image:
         raise DataError(f"{captions.pictures.ids[row]}: {error}") from error
 
 
-def train(config: ImageWordsConfig, captions: Captions, out: Path | str, *, overwrite: bool = False) -> Path:
+def train(
+    config: ImageWordsConfig, captions: Captions, out: Path | str, *, overwrite: bool = False, resume: bool = False
+) -> Path:
     """Train a small ResNet and write it as a folder that `ImageEncoder.from_pretrained` loads from `encoder/`."""
     inputs = {"captions": digest(*captions.texts, *captions.pictures.ids)}
-    artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite)
+    artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
+    if artifact.finished:
+        return artifact.path
     torch.manual_seed(config.seed)
     encoder = build_small_image_encoder(_load(captions, 0).height, config.widths)
     examples = ImageWordsExamples(captions, encoder, config.min_count)

@@ -11,7 +11,8 @@ Every token of a caption is trained to prefer its own picture:
     batch_hinge  the same against every other picture of the batch
     info_nce     cross-entropy over the pictures of the batch, temperature learnt                             (default)
 
-Captions of the same picture are never negatives of each other. Run it with
+Captions of the same picture are never negatives of each other. With `level=sentence` a caption is one vector, the state
+of its [CLS], in the place of its tokens' (the paper's baseline of sentence-level retrieval). Run it with
 
     sightread match --captions captions.tsv --images images --text-encoder MODEL --image-encoder MODEL --out vokenizer
 
@@ -39,7 +40,7 @@ from sightread.data.captions import Captions
 from sightread.encoders.features import TokenFeatures, image_features, token_features
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder, weights_digest
-from sightread.errors import DataError
+from sightread.errors import ConfigError, DataError
 from sightread.modules.heads import ProjectionHead
 from sightread.modules.losses import batch_hinge, info_nce, pairwise_hinge
 from sightread.runtime import seed_everything
@@ -77,7 +78,10 @@ class MatchingConfig(VokenizerConfig):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("objective", self.objective, OBJECTIVES)
+        if self.hidden < 1:
+            raise ConfigError(f"hidden={self.hidden}: the heads that are trained need a hidden layer, 256 wide perhaps")
 
 
 class MatchingObjective(Objective):
@@ -193,7 +197,7 @@ def train(
     features, rows, skipped = image_features(image_encoder, captions.pictures, cache=cache, max_skipped=max_skipped)
     captions = captions.keep_pictures(rows)
     skipped.merge(captions.skipped)
-    tokens = token_features(text_encoder, captions.texts)
+    tokens = token_features(text_encoder, captions.texts, level=config.level)
     seed_everything(config.seed)
     objective = MatchingObjective(config, text_encoder.width, features.shape[1])
     args = training_arguments(artifact.path, config.training, seed=config.seed)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from sightread.config import check_choice
 
-HEADS = ("linear", "dense")
+HEADS = ("linear", "dense", "shared")
 
 
 class ProjectionHead(nn.Module):
@@ -20,7 +20,7 @@ class ProjectionHead(nn.Module):
 
     Args:
         width: Input width D or F.
-        hidden: Width of the hidden layer, 256 in the paper.
+        hidden: Width of the hidden layer, 256 in the paper; 0: a linear map to unit length, and nothing else.
         out: Width of the joint space E, 64 in the paper.
         dropout: Dropout on the hidden layer.
         input_dropout: Dropout on the input.
@@ -32,7 +32,14 @@ class ProjectionHead(nn.Module):
         self.layers = nn.Sequential(
             nn.LayerNorm(width), nn.Dropout(input_dropout), nn.Linear(width, hidden),
             nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out),
-        )  # fmt: skip
+        ) if hidden else nn.Sequential(nn.Linear(width, out))  # fmt: skip
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear) -> ProjectionHead:
+        """A head of this linear map, which has a bias."""
+        head = cls(linear.in_features, 0, linear.out_features)
+        head.layers = nn.Sequential(linear)
+        return head
 
     def forward(self, x: Tensor) -> Tensor:
         """Unit vectors (..., E) of states (..., D)."""
@@ -42,10 +49,11 @@ class ProjectionHead(nn.Module):
 def build_voken_head(kind: str, width: int, out: int) -> nn.Module:
     """What predicts a voken from a token's state (..., D) -> (..., out).
 
-    "linear" is the paper's; "dense" is linear, GELU, LayerNorm, linear, shaped as BERT's own language-model head.
+    "linear" is the paper's; "dense" is linear, GELU, LayerNorm, linear, shaped as BERT's own language-model head;
+    "shared" is linear, too, and meant to read what that head's last layer reads.
     """
     check_choice("head", kind, HEADS)
-    if kind == "linear":
+    if kind != "dense":
         return nn.Linear(width, out)
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, out))
 

@@ -2,11 +2,14 @@
 
 | function | used by | inputs |
 | --- | --- | --- |
-| `token_classification` | MLM | logits (..., C), labels (...) with `IGNORED` |
-| `linear_classification` | voken classification | states (T, D), weight (C, D), bias (C,), labels (T,) with `IGNORED` |
-| `cosine_regression` | voken regression | predictions (..., F), targets (..., F), which rows (...) |
+| `token_classification` | where classes are few | logits (..., C), labels (...) with `IGNORED` |
+| `linear_classification` | MLM, voken classification | states (T, D), weight (C, D), bias (C,), labels (T,) |
+| `soft_classification` | soft vokens | the same, classes (T, K) and their shares (T, K) |
+| `cosine_regression`, `smooth_l1_regression` | voken regression | predictions (T, F), targets (T, F) |
 | `pairwise_hinge` | matching | score with the right and with one wrong picture, each (T,) |
 | `batch_hinge`, `info_nce` | matching | scores (T, B), row of the right picture (T,), which are no negatives (T, B) |
+| `two_way_info_nce` | lexical contrast, distillation | the same |
+| `neuron_selectivity` | distillation | student's and teacher's states (B, L, D), which are no padding (B, L) |
 """
 
 from __future__ import annotations
@@ -20,14 +23,19 @@ from sightread.contracts import IGNORED
 LOGITS_AT_ONCE = 2**24  # 64 MiB in single precision; torch would choose by T × D, two rows at 2048 × 64, and be slow
 
 
+def _single(x: Tensor) -> Tensor:
+    """In single precision at least."""
+    return x.float() if x.dtype.itemsize == 2 else x
+
+
 def token_classification(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over the labelled positions: -mean log softmax(logits)[label]; zero if there are none."""
-    flat_logits, flat_labels = logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1)
+    flat_logits, flat_labels = _single(logits.reshape(-1, logits.shape[-1])), labels.reshape(-1)
     total = functional.cross_entropy(flat_logits, flat_labels, ignore_index=IGNORED, reduction="sum")
     return total / (flat_labels != IGNORED).sum().clamp(min=1)
 
 
-def linear_classification(states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+def linear_classification(states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
     """`token_classification(states @ weight.T + bias, labels)`, holding at most `LOGITS_AT_ONCE` of the T × C logits.
 
     Where they are more, gradients are computed along with the loss, so that it can be differentiated once only.
@@ -35,7 +43,7 @@ def linear_classification(states: Tensor, weight: Tensor, bias: Tensor, labels: 
     Args:
         states: What is classified, float (T, D).
         weight: Weight of the output layer, float (C, D).
-        bias: Bias of the output layer, float (C,).
+        bias: Bias of the output layer, float (C,), or None.
         labels: Classes, int64 (T,), or `IGNORED`.
 
     Returns:
@@ -46,7 +54,9 @@ def linear_classification(states: Tensor, weight: Tensor, bias: Tensor, labels: 
         return token_classification(functional.linear(states, weight, bias), labels)
     device = states.device.type
     if torch.is_autocast_enabled(device):  # which casts for a linear layer, but not for this function
-        states, weight, bias = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (states, weight, bias))
+        half_type = torch.get_autocast_dtype(device)
+        states, weight = states.to(half_type), weight.to(half_type)
+        bias = None if bias is None else bias.to(half_type)
     half = states.dtype.itemsize == 2  # there torch's own sum is kept in half precision, too: 3 % off, or infinite
     rows = max(LOGITS_AT_ONCE // len(weight), 1)
     losses = functional.linear_cross_entropy(
@@ -57,10 +67,34 @@ def linear_classification(states: Tensor, weight: Tensor, bias: Tensor, labels: 
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def cosine_regression(predictions: Tensor, targets: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of 1 - cos(prediction, target) over the rows where `chosen` (bool) holds; zero if there are none."""
-    distance = 1 - functional.cosine_similarity(predictions.float(), targets.float(), dim=-1)
-    return (distance * chosen).sum() / chosen.sum().clamp(min=1)
+def soft_classification(states: Tensor, weight: Tensor, bias: Tensor | None, classes: Tensor, shares: Tensor) -> Tensor:
+    """Mean of KL(shares || softmax(states @ weight.T + bias)), the shares being zero but at a few classes.
+
+    Args:
+        states: As for `linear_classification`; here, too, the T × C logits are not held at once.
+        weight: Likewise.
+        bias: Likewise.
+        classes: The classes that have a share, int64 (T, K).
+        shares: Their shares, float (T, K); each row sums to one.
+    """
+    logits = torch.einsum("td,tkd->tk", states, weight[classes])
+    logits = _single(logits if bias is None else logits + bias[classes])
+    first = linear_classification(states, weight, bias, classes[:, 0])  # holds the sum over all classes
+    cross = (logits[:, 0] - (shares * logits).sum(dim=1)).sum() / max(len(states), 1)
+    return first + cross + torch.xlogy(shares, shares).sum() / max(len(states), 1)
+
+
+def cosine_regression(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean of 1 - cos(prediction, target) over rows (T, F); zero if there are none."""
+    distance = 1 - functional.cosine_similarity(_single(predictions), _single(targets), dim=-1)
+    return distance.sum() / max(len(distance), 1)
+
+
+def smooth_l1_regression(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows (T, F) and features of d²/2 where |d| < 1 and |d| - 1/2 beyond, d their difference; zero if there
+    are none (Girshick 2015, equation 3)."""
+    total = functional.smooth_l1_loss(_single(predictions), _single(targets), reduction="sum")
+    return total / max(predictions.numel(), 1)
 
 
 def pairwise_hinge(positive: Tensor, negative: Tensor, margin: float = 0.5) -> Tensor:
@@ -96,3 +130,42 @@ def info_nce(scores: Tensor, targets: Tensor, excluded: Tensor, temperature: Ten
     own = functional.one_hot(targets, scores.shape[1]).bool()
     logits = (scores / temperature).masked_fill(excluded & ~own, float("-inf"))
     return functional.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
+
+
+def two_way_info_nce(scores: Tensor, targets: Tensor, excluded: Tensor, temperature: Tensor | float) -> Tensor:
+    """`info_nce`, plus its mirror image: the cross-entropy of each token, for its picture, against all other tokens.
+
+    Args:
+        scores: As for `info_nce`.
+        targets: Likewise.
+        excluded: Likewise; tokens of an excluded picture are no negatives of each other either.
+        temperature: Likewise.
+    """
+    logits = scores / temperature
+    own, others = logits.gather(1, targets[:, None])[:, 0], logits.masked_fill(excluded, float("-inf"))
+    # -log(e^a / (e^a + e^b)) is softplus(b - a)
+    of_tokens = functional.softplus(others.logsumexp(dim=1) - own)
+    of_pictures = functional.softplus(others.logsumexp(dim=0)[targets] - own)
+    return (of_tokens + of_pictures).sum() / max(len(targets), 1)
+
+
+def neuron_selectivity(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Squared maximum mean discrepancy between two sets of neurons, mean over sequences, with the kernel (x·y)² on what
+    each neuron answers to the tokens, scaled to unit length (Huang & Wang 2017, section 3.3).
+
+    A mean over pairs of neurons, it equals the squared distance of two matrices over pairs of tokens, which are fewer.
+
+    Args:
+        student: States, float (B, L, D).
+        teacher: States, float (B, L, D'), of another width perhaps.
+        mask: True at tokens, False at padding, bool (B, L).
+    """
+    return (_token_gram(student, mask) - _token_gram(teacher, mask)).square().sum(dim=(1, 2)).mean()
+
+
+def _token_gram(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over neurons of n nᵀ, n a neuron's answers at unit length, float (B, L, L)."""
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
+    with torch.autocast(states.device.type, enabled=False):  # a difference of likes would drown in half precision
+        neurons = functional.normalize(states.masked_fill(~mask[..., None], 0), dim=1)
+        return neurons @ neurons.mT / states.shape[-1]

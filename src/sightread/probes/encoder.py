@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from sightread.encoders.features import token_features
 from sightread.encoders.text import TextEncoder, load_model, load_tokenizer
 from sightread.errors import ConfigError, DataError
-from sightread.modules.masked_lm import MaskedLanguageModel
+from sightread.modules.language_model import LanguageModel
 
 NO_HEAD = "no masked-LM head in the checkpoint"
 
@@ -29,7 +29,7 @@ class ProbedEncoder:
     """
 
     def __init__(
-        self, label: str, text_encoder: TextEncoder, masked_lm: MaskedLanguageModel | None, headless: str = NO_HEAD
+        self, label: str, text_encoder: TextEncoder, masked_lm: LanguageModel | None, headless: str = NO_HEAD
     ) -> None:
         self.label, self.text_encoder, self.masked_lm, self.headless = label, text_encoder, masked_lm, headless
         self.tokenizer = text_encoder.tokenizer
@@ -43,7 +43,7 @@ class ProbedEncoder:
             return cls(label, TextEncoder(load_model(name, "AutoModel"), tokenizer), None)
         text_encoder = TextEncoder(model.base_model, tokenizer)
         try:
-            return cls(label, text_encoder, MaskedLanguageModel(model))
+            return cls(label, text_encoder, LanguageModel(model))
         except ConfigError as error:
             return cls(label, text_encoder, None, str(error))
 

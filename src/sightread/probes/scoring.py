@@ -23,7 +23,7 @@ import torch
 from sightread.data.blocks import pad
 from sightread.encoders.features import progress
 from sightread.errors import ConfigError, DataError
-from sightread.modules.masked_lm import MaskedLanguageModel
+from sightread.modules.language_model import LanguageModel
 from sightread.probes.encoder import ProbedEncoder
 from sightread.runtime import default_device
 
@@ -118,7 +118,7 @@ def _batches(questions: list[Masked]) -> Iterator[list[Masked]]:
 
 @torch.no_grad()
 def _log_probabilities(
-    model: MaskedLanguageModel, batch: list[Masked], pad_id: int, rows: np.ndarray, tokens: np.ndarray
+    model: LanguageModel, batch: list[Masked], pad_id: int, rows: np.ndarray, tokens: np.ndarray
 ) -> np.ndarray:
     """Log-probabilities of tokens, each at the asked position of its row of the batch, float32 (len(rows),)."""
     model = model.to(default_device()).eval()

@@ -23,7 +23,7 @@ from sightread.errors import ConfigError, DataError
 from sightread.runtime import num_devices
 from sightread.vokenization.engines import Engine, here, in_processes
 from sightread.vokenization.summary import Progress, Summary, count
-from sightread.vokenization.work import DrawVokens, Tokenize, Vokenize, Work
+from sightread.vokenization.work import Tokenize, Vokenize, Work
 from sightread.vokenizer import TOKEN_BUDGET, Vokenizer
 
 SHARD_SIZE = 1 << 16  # characters in each of the first shards
@@ -71,8 +71,8 @@ def engine_of(name: str, workers: int | None) -> Engine:
 
 
 def vokenize(
-    corpus: Corpus, vokenizer: Vokenizer, out: Path | str, *, precision: str = "fp32", shard_size: int = SHARD_SIZE,
-    **options: Any,
+    corpus: Corpus, vokenizer: Vokenizer, out: Path | str, *, precision: str = "fp32", top: int = 1,
+    shard_size: int = SHARD_SIZE, **options: Any,
 ) -> VokenCorpus:  # fmt: skip
     """Give every token of a corpus its best picture.
 
@@ -81,18 +81,22 @@ def vokenize(
         vokenizer: What assigns the pictures, by its bank's index; its tokenizer is the voken corpus's.
         out: Folder of the voken corpus.
         precision: Of encoding, "fp32" or "bf16"; see `Vokenizer.reading`.
+        top: How many best pictures of each token to keep, with their scores; `ConfigError` if the bank has fewer.
         shard_size: Characters in each of the first shards; see `cut`.
         **options: See `Options`.
     """
     bank = vokenizer.bank
+    if not 1 <= top <= len(bank):
+        raise ConfigError(f"top={top}: expected between 1 and the {len(bank)} pictures of the bank")
     inputs = {
         "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
         "text_config": _config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
         "max_length": str(vokenizer.room), "batch": str(TOKEN_BUDGET), "precision": precision,
         "device": vokenizer.device.type, "vectors": digest(bank.vectors.tobytes()), "index": bank.index,
+        **({} if vokenizer.config.level == "token" else {"level": vokenizer.config.level}),
     }  # fmt: skip
-    work = Vokenize(vokenizer.reading(precision=precision, index=bank.index))
+    work = Vokenize(vokenizer.reading(precision=precision, index=bank.index), top if top > 1 else 0)
     return write_corpus(work, corpus, vokenizer.tokenizer, out, inputs=inputs, shard_size=shard_size, **options)
 
 
@@ -107,22 +111,6 @@ def tokenize(
 ) -> VokenCorpus:
     """A voken corpus without vokens (V = 0), for text-only pre-training; arguments as for `vokenize`."""
     return write_corpus(Tokenize(tokenizer), corpus, tokenizer, out, shard_size=shard_size, **options)
-
-
-def random_vokens(source: VokenCorpus, tokenizer: Any, out: Path | str, *, seed: int, **options: Any) -> VokenCorpus:
-    """The control: the same lines and tokens, each with a picture drawn by lot, keyed by its line.
-
-    Args:
-        source: The voken corpus.
-        tokenizer: Its tokenizer.
-        out: Folder of the control.
-        seed: Of the draw.
-        **options: See `Options`.
-    """
-    source.check_has_vokens()
-    source.check_tokenizer(tokenizer_digest(check_fast(tokenizer)))
-    inputs = {"bank": source.artifact.inputs["bank"], "random": str(seed)}
-    return write_corpus(DrawVokens(source.num_vokens, seed), source, tokenizer, out, inputs=inputs, **options)
 
 
 def write_corpus(
@@ -152,7 +140,7 @@ def write_corpus(
         ConfigError: If `shard_size` is not positive.
         DataError: If there is no text.
     """
-    how, config = Options(**options), {"num_vokens": work.num_vokens}
+    how, config = Options(**options), {"num_vokens": work.num_vokens} | ({"top": work.top} if work.top else {})
     if shard_size < 1:
         raise ConfigError(f"shard_size={shard_size}: expected at least 1 character")
     all_inputs = {"tokenizer": tokenizer_digest(check_fast(tokenizer)), **(inputs or {})}

@@ -2,7 +2,7 @@
 
 Each target token takes the voken of the source token whose characters in the raw text overlap its own most, by
 intersection over union; ties go to the earlier token; a token that overlaps nothing gets "no voken", never a
-neighbour's.
+neighbour's. The best pictures of a token, where the corpus keeps them, go with its voken.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ NO_MATCH = -1
 class Revokenize(Work):
     """A shard -> the same text and pictures for another tokenizer."""
 
-    def __init__(self, tokenizer: Any, num_vokens: int) -> None:
-        self.tokenizer, self.num_vokens = tokenizer, num_vokens
+    def __init__(self, tokenizer: Any, num_vokens: int, top: int = 0) -> None:
+        self.tokenizer, self.num_vokens, self.top = tokenizer, num_vokens, top
 
     def __call__(self, index: int, task: tuple[Path, int], clock: Clock) -> Shard:
         """The shard at that path, tokenized anew."""
         with clock("reading"):
-            old = read_shard(task[0])
+            old = read_shard(task[0], self.top)
         with clock("tokenizing"):
             new = tokenize_lines(self.tokenizer, old.texts)
         with clock("aligning"):
-            return replace(new, voken_ids=carry_over(old, new, self.num_vokens))
+            return carry_over(old, new, self.num_vokens)
 
 
 def revokenize(source: VokenCorpus, tokenizer: Any, out: Path | str, **options: Any) -> VokenCorpus:
@@ -47,12 +47,12 @@ def revokenize(source: VokenCorpus, tokenizer: Any, out: Path | str, **options: 
         **options: See `job.Options`.
     """
     source.check_has_vokens()
-    inputs = {"bank": source.artifact.inputs["bank"]}
-    return write_corpus(Revokenize(tokenizer, source.num_vokens), source, tokenizer, out, inputs=inputs, **options)
+    inputs, work = {"bank": source.artifact.inputs["bank"]}, Revokenize(tokenizer, source.num_vokens, source.top)
+    return write_corpus(work, source, tokenizer, out, inputs=inputs, **options)
 
 
-def carry_over(old: Shard, new: Shard, num_vokens: int) -> np.ndarray:
-    """Vokens int64 (T,) of the new tokens of the same lines; `num_vokens` where there is none."""
+def carry_over(old: Shard, new: Shard, num_vokens: int) -> Shard:
+    """The new tokens with the vokens and best pictures of the old ones of the same lines; `num_vokens` for none."""
     # Every line has a range of characters of its own, so that the whole shard is aligned at once
     base = np.cumsum([0, *(len(text) + 1 for text in old.texts)])[:-1]
     spans = [
@@ -61,7 +61,15 @@ def carry_over(old: Shard, new: Shard, num_vokens: int) -> np.ndarray:
         for column in (shard.starts, shard.ends)
     ]
     best = align(*spans)
-    return np.where(best == NO_MATCH, num_vokens, old.voken_ids[best] if len(old.voken_ids) else num_vokens)
+
+    def taken(column: np.ndarray, none: int) -> np.ndarray:
+        # What stands for none is put last, where NO_MATCH points to
+        return np.concatenate([column, np.full_like(column, none, shape=(1, *column.shape[1:]))])[best]
+
+    made = replace(new, voken_ids=taken(old.voken_ids, num_vokens))
+    if old.top_ids is None or old.top_scores is None:
+        return made
+    return replace(made, top_ids=taken(old.top_ids, num_vokens), top_scores=taken(old.top_scores, 0))
 
 
 def align(

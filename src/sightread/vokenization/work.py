@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sightread.data.voken_corpus import Shard, read_shard
-from sightread.runtime import Clock, keyed_rng
+from sightread.data.voken_corpus import Shard
+from sightread.runtime import Clock
 from sightread.vokenizer import Vokenizer
 
 LINES_AT_ONCE = 256  # for the tokenizer, whose output is large
@@ -22,9 +21,11 @@ class Work:
 
     Attributes:
         num_vokens: V.
+        top: How many best pictures of each token are kept; 0 if only its voken is.
     """
 
     num_vokens: int
+    top = 0
 
     def __call__(self, index: int, task: Any, clock: Clock) -> Shard:
         """The shard of this number, a function of its task alone; tells the clock how long each stage took."""
@@ -35,16 +36,18 @@ class Work:
 
 
 class Vokenize(Work):
-    """Lines of text -> tokens, each with its best picture."""
+    """Lines of text -> tokens, each with its best picture, or its `top` best."""
 
-    def __init__(self, vokenizer: Vokenizer) -> None:
-        self.vokenizer, self.num_vokens = vokenizer, len(vokenizer.bank)
+    def __init__(self, vokenizer: Vokenizer, top: int = 0) -> None:
+        self.vokenizer, self.num_vokens, self.top = vokenizer, len(vokenizer.bank), top
 
     def __call__(self, index: int, task: Sequence[str], clock: Clock) -> Shard:
         """A shard of these lines."""
         with clock("tokenizing"):
             shard = tokenize_lines(self.vokenizer.tokenizer, task)
-        return replace(shard, voken_ids=self.vokenizer.vokens(shard.token_ids, shard.begins, clock))
+        rows, scores = self.vokenizer.vokens(shard.token_ids, shard.begins, clock, k=self.top or 1)
+        made = replace(shard, voken_ids=rows[:, 0])
+        return replace(made, top_ids=rows, top_scores=scores) if self.top else made
 
     def to(self, device: str) -> None:
         """Encode and search there."""
@@ -63,21 +66,6 @@ class Tokenize(Work):
         """A shard of these lines."""
         with clock("tokenizing"):
             return tokenize_lines(self.tokenizer, task)
-
-
-class DrawVokens(Work):
-    """A shard and the number of its first line -> the same with random pictures."""
-
-    def __init__(self, num_vokens: int, seed: int) -> None:
-        self.num_vokens, self.seed = num_vokens, seed
-
-    def __call__(self, index: int, task: tuple[Path, int], clock: Clock) -> Shard:
-        """The shard at that path with other vokens."""
-        path, first = task
-        shard = read_shard(path)
-        lengths = enumerate(np.diff(shard.begins).tolist(), start=first)
-        drawn = [keyed_rng(self.seed, line).integers(self.num_vokens, size=length) for line, length in lengths]
-        return replace(shard, voken_ids=np.concatenate(drawn))
 
 
 def tokenize_lines(tokenizer: Any, texts: Sequence[str]) -> Shard:

@@ -3,7 +3,7 @@
 import pytest
 
 from sightread.config import override
-from sightread.recipes.finetuning import PRESETS
+from sightread.experiments.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

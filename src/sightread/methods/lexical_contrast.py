@@ -1,0 +1,195 @@
+"""Lexical contrast: while it reads, early states of captions' words find their pictures (Zhuang et al. 2024).
+
+Beside language modelling, each token i of the captions of a batch is told from the tokens of other captions by its
+picture x, and that picture from the other pictures by the token:
+
+    L = L_lm + λ mean_i [-log softmax_x'(s(i, x') / τ)[x] - log softmax_i'(s(i', x) / τ)[i]],
+    s(i, x) = cos(head_text(h_i), head_image(v_x)),    head_text: D -> E,    head_image: F -> E, linear, τ learnt
+
+where h_i is a state of layer l, the first by default, in which a token is still mostly its own word; the features v of
+a frozen image encoder are computed once. Captions of the same picture are never negatives of each other.
+
+The captions are drawn beside the text, so that blocks, order and masks are those of the control (`lm`), and for the
+same reason the language model reads no captions: put them into the corpus, and into the control's, if it is to. The
+authors' model reads them, sums the loss over captions and text, and attends in its first layer to two tokens back.
+
+    sightread contrast --vokens vokens --captions captions.tsv --image-encoder MODEL --start gpt2 --out grounded
+
+With `layer=-1` it is the grounded teacher of `grounded_teacher`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sightread.artifacts import digest
+from sightread.contracts import Batch, Losses, Objective
+from sightread.data.blocks import pad
+from sightread.data.captions import Captions
+from sightread.data.voken_corpus import VokenCorpus
+from sightread.encoders.features import centred
+from sightread.encoders.text import load_tokenizer
+from sightread.errors import ConfigError, DataError
+from sightread.modules.language_model import LanguageModel
+from sightread.modules.losses import two_way_info_nce
+from sightread.pretraining import PretrainingConfig, pretrain
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig(PretrainingConfig):
+    """Settings of lexical contrast, beside those it shares with its control.
+
+    Attributes:
+        layer: Which hidden states meet the pictures: 0 the embeddings, 1 the first layer, -1 the last.
+        width: E.
+        temperature: Where the learnt temperature begins.
+        captions_per_block: Captions drawn beside each block.
+        contrast_weight: λ.
+    """
+
+    layer: int = 1
+    width: int = 128
+    temperature: float = 0.07
+    captions_per_block: int = 4
+    contrast_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.captions_per_block < 1:
+            raise ConfigError(f"captions_per_block={self.captions_per_block}: the contrast needs at least 1")
+
+
+class ContrastObjective(Objective):
+    """A language model, two heads, and their losses.
+
+    Args:
+        config: Settings.
+        model: The language model.
+        image_width: F.
+    """
+
+    def __init__(self, config: ContrastConfig, model: LanguageModel, image_width: int) -> None:
+        super().__init__()
+        depth = model.encoder.config.num_hidden_layers + 1
+        if not -depth <= config.layer < depth:
+            raise ConfigError(f"layer={config.layer}: this model has hidden states {-depth} to {depth - 1}")
+        self.settings, self.model, self.encoder = config, model, model.encoder
+        self.text_head = nn.Linear(model.width, config.width)
+        self.image_head = nn.Linear(image_width, config.width)
+        self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        lm_labels: Tensor,
+        caption_ids: Tensor,
+        caption_mask: Tensor,
+        caption_words: Tensor,
+        images: Tensor,
+        pictures: Tensor,
+        voken_labels: Tensor | None = None,
+    ) -> Losses:
+        """The losses of one batch: "loss", "contrast_loss", "lm_loss"; and the "temperature".
+
+        Args:
+            input_ids: int64 (B, L).
+            attention_mask: int64 (B, L).
+            lm_labels: int64 (B, L).
+            caption_ids: Captions, as many as were drawn, N, int64 (N, L).
+            caption_mask: int64 (N, L).
+            caption_words: 1 where no special token or padding is, int64 (N, L).
+            images: Feature of each caption's picture, float32 (N, F).
+            pictures: Which picture that is, int64 (N,).
+            voken_labels: Ignored.
+        """
+        lm_loss = self.model.loss(self.model(input_ids, attention_mask), lm_labels)
+        states, words = self.model.hidden_states(caption_ids, caption_mask), caption_words.bool()
+        text = functional.normalize(self.text_head(states[self.settings.layer][words]), dim=-1)  # (T, E)
+        image = functional.normalize(self.image_head(images), dim=-1)  # (N, E)
+        caption_of = words.nonzero()[:, 0]
+        excluded = pictures[caption_of][:, None] == pictures
+        temperature = self.log_temperature.exp().clamp(min=0.01)
+        contrast = two_way_info_nce(text @ image.T, caption_of, excluded, temperature)
+        loss = lm_loss + self.settings.contrast_weight * contrast
+        return {"loss": loss, "contrast_loss": contrast, "lm_loss": lm_loss, "temperature": temperature.detach()}
+
+
+class DrawnCaptions:
+    """Captions with their pictures' features, beside each block; see `data.blocks.Beside`.
+
+    Args:
+        captions: The captions; those in which the tokenizer finds no word are left out.
+        features: Features of their pictures, float32 (V, F).
+        tokenizer: Tokenizer of the language model.
+        count: Captions a block.
+        max_length: Tokens of a caption, special ones included; what is longer is cut.
+    """
+
+    def __init__(self, captions: Captions, features: np.ndarray, tokenizer: Any, count: int, max_length: int) -> None:
+        encoded = tokenizer(captions.texts, truncation=True, max_length=max_length, return_special_tokens_mask=True)
+        words = [1 - np.array(special, dtype=np.int64) for special in encoded["special_tokens_mask"]]
+        self.kept = [row for row, found in enumerate(words) if found.any()]
+        if len(set(captions.picture_of[self.kept])) < 2:
+            raise DataError("contrast needs captions of at least two different pictures, to tell one from the other")
+        self.words, self.ids = words, [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+        self.picture_of, self.features, self.count = captions.picture_of, features, count
+        self.pad_id = tokenizer.pad_token_id or 0
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Rows of captions, int64 (count,)."""
+        return rng.choice(self.kept, size=self.count)
+
+    def collate(self, drawn: Sequence[np.ndarray]) -> Batch:
+        """All of them, as `ContrastObjective` takes them."""
+        rows = np.concatenate(drawn)
+        ids, pictures = [self.ids[row] for row in rows], self.picture_of[rows]
+        return {
+            "caption_ids": pad(ids, self.pad_id),
+            "caption_mask": pad([np.ones_like(row) for row in ids], 0),
+            "caption_words": pad([self.words[row] for row in rows], 0),
+            "images": torch.from_numpy(self.features[pictures]),
+            "pictures": torch.from_numpy(pictures),
+        }
+
+
+def train(
+    config: ContrastConfig,
+    corpus: VokenCorpus,
+    out: Path | str,
+    *,
+    start: str | Path,
+    captions: Captions,
+    features: np.ndarray,
+    **options: Any,
+) -> Path:
+    """Pre-train with lexical contrast.
+
+    Args:
+        config: Settings.
+        corpus: What to read; its vokens are ignored.
+        out: Folder of the run.
+        start: See `pretraining.start_model`.
+        captions: Captioned pictures.
+        features: Their features, float32 (V, F), row by row; see `encoders.features.image_features`.
+        **options: As for `pretraining.pretrain`.
+    """
+    if len(features) != len(captions.pictures):
+        raise DataError(f"{len(features)} features of {len(captions.pictures)} pictures; give one a picture")
+    features = centred(features)
+    tokenizer = load_tokenizer(corpus.path / "tokenizer")
+    beside = DrawnCaptions(captions, features, tokenizer, config.captions_per_block, config.max_length)
+    inputs = {"captions": digest(*captions.texts, captions.picture_of.tobytes(), features.tobytes())}
+
+    def make_objective(model: LanguageModel) -> ContrastObjective:
+        return ContrastObjective(config, model, features.shape[1])
+
+    blocks = {"beside": beside}
+    return pretrain(make_objective, corpus, out, start=start, config=config, inputs=inputs, blocks=blocks, **options)

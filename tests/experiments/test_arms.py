@@ -1,0 +1,194 @@
+"""Arms and their voken corpora on the small fixtures: every kind is made, and what cannot be is refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+from sightread.artifacts import MANIFEST
+from sightread.data.corpora import Corpus
+from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
+from sightread.errors import ConfigError
+from sightread.experiments.arms import METHODS, STORES, TOP, Arm, Ground, levels_of, make_store, stores_of, train
+from sightread.pretraining import PretrainingConfig
+
+TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+VOKENS = Arm(name="vokens")
+ARMS = (  # every method; each after what it rests on
+    Arm(name="text-only", method="lm", vokens="none"),
+    VOKENS,
+    Arm(name="soft", vokens="top", settings={"objective": "soft", "max_steps": 1}),
+    Arm(name="regression", settings={"objective": "regression"}),
+    Arm(name="contrast", method="lexical contrast", vokens="none", settings={"captions_per_block": 2}),
+    Arm(name="student", method="grounded teacher", vokens="none", after="contrast"),
+    Arm(name="noise", method="weight noise", start="checkpoint", after="further"),
+    Arm(name="untrained", method="start"),
+    Arm(name="untrained bytes", method="start", start="bytes"),
+    Arm(name="as it is", method="start", start="checkpoint"),
+    Arm(name="matched", method="lm", vokens="none", after="vokens"),
+    Arm(name="bytes", start="bytes"),
+)
+FURTHER = Arm(name="further", start="checkpoint", vokens="none", method="lm")
+
+
+@pytest.fixture(scope="module")
+def ground(
+    world_folder, captions, text_encoder_folder, image_encoder_folder, vokenizer_folder, tokenizer, tmp_path_factory
+):
+    """The world's text; the sentence-level vokenizer is the other one, told to read sentences."""
+    folder = tmp_path_factory.mktemp("arms")
+    corpus = Corpus(world_folder / "corpus.txt")
+    build_byte_tokenizer(corpus, 300).save_pretrained(folder / "tokenizer-bytes")
+    config = json.loads((text_encoder_folder / "config.json").read_text())
+    (folder / "fresh.json").write_text(json.dumps(config))
+    (folder / "bytes.json").write_text(json.dumps(config | {"model_type": "roberta"}))
+    return Ground(
+        folder=folder, corpus=corpus, captions=captions, tokenizer=text_encoder_folder,
+        vokenizers={"token": vokenizer_folder, "sentence": sentence_level(vokenizer_folder, folder / "sentence")},
+        image_encoder=image_encoder_folder, features=folder / "features",
+        starts={"encoder": folder / "fresh.json", "bytes": folder / "bytes.json", "checkpoint": text_encoder_folder},
+        tokenizers={"bytes": folder / "tokenizer-bytes"},
+        pretraining=PretrainingConfig(max_length=32, packed=False, training=TRAINING),
+    )  # fmt: skip
+
+
+def sentence_level(source, out):
+    from sightread.vokenizer import Vokenizer
+
+    vokenizer = Vokenizer.from_pretrained(source)
+    vokenizer.config = replace(vokenizer.config, level="sentence")
+    return vokenizer.save_pretrained(out)
+
+
+def lines_of(corpus):
+    return [(line.text, line.token_ids.tolist(), line.starts.tolist()) for line in corpus]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_every_store_holds_the_same_lines_and_tokens(kind, ground, captions):
+    store = make_store(kind, ground)
+    texts = {"captions": captions.texts}.get(kind, list(ground.corpus))
+    if kind == "as long as captions":
+        words = [len(text.split()) for text in texts]
+        texts = texts[: 1 + np.searchsorted(np.cumsum(words), sum(len(text.split()) for text in captions.texts))]
+        assert len(texts) < 80
+    tokenizer = load_tokenizer(ground.tokenizer)
+    assert [line.text for line in store] == texts
+    assert [line.token_ids.tolist() for line in store] == tokenizer(texts, add_special_tokens=False)["input_ids"]
+    bare = kind in ("none", "captions", "as long as captions")
+    assert store.num_vokens == (0 if bare else len(tokenizer) if kind == "tokens" else 24)
+    assert store.top == (TOP if kind == "top" else 0)
+    vokens = np.concatenate([line.voken_ids for line in store])
+    assert (vokens < store.num_vokens).all() != bare
+    if kind == "sentence":
+        assert all(len(set(line.voken_ids.tolist())) == 1 for line in store)
+
+
+def test_stores_differ_in_their_vokens_alone_and_are_made_once(ground):
+    stores = {
+        kind: make_store(kind, ground) for kind in ("matched", "top", "random", "shuffled", "tokens", "frequency")
+    }
+    vokens = {kind: np.concatenate([line.voken_ids for line in store]) for kind, store in stores.items()}
+    assert (vokens["matched"] == vokens["top"]).all()
+    assert (np.sort(vokens["matched"]) == np.sort(vokens["shuffled"])).all()
+    assert all((vokens["matched"] != vokens[kind]).mean() > 0.3 for kind in ("random", "shuffled", "tokens"))
+    before = {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.parquet")}
+    again = make_store("random", ground)
+    assert again.digest == stores["random"].digest
+    assert {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize("kind", ["none", "matched", "top"])
+def test_a_start_with_its_own_tokenizer_reads_the_same_text_in_its_tokens(kind, ground):
+    store, plain = make_store(kind, ground, "bytes"), make_store(kind, ground)
+    tokenizer = load_tokenizer(ground.tokenizers["bytes"])
+    assert [line.text for line in store] == [line.text for line in plain]
+    assert lines_of(store) != lines_of(plain)
+    assert (store.num_vokens, store.top) == (plain.num_vokens, plain.top)
+    for line, words in zip(store, plain, strict=True):
+        assert line.token_ids.tolist() == tokenizer(line.text, add_special_tokens=False)["input_ids"]
+        voken_at = dict(zip(words.ends.tolist(), words.voken_ids.tolist(), strict=True))
+        carried = dict(zip(line.ends.tolist(), line.voken_ids.tolist(), strict=True))
+        assert kind == "none" or carried == {end: voken_at.get(end, carried[end]) for end in carried}
+    assert make_store(kind, ground, "checkpoint").path == plain.path
+
+
+@pytest.fixture(scope="module")
+def trained(ground):
+    """Every arm, trained in order; and the folders that `AutoModel` loads."""
+    folders = {arm.name: train(arm, ground) for arm in (FURTHER, *ARMS)}
+    assert {arm.method for arm in ARMS} == set(METHODS)
+    return folders
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_every_method_leaves_a_checkpoint_of_its_start(arm, trained, ground):
+    folder = trained[arm.name]
+    assert folder == ground.folder / arm.name / "encoder"
+    model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    expected = load_tokenizer(ground.tokenizers.get(arm.start, ground.tokenizer))
+    assert tokenizer("a red box .")["input_ids"] == expected("a red box .")["input_ids"]
+    assert model.config.vocab_size == len(expected)
+    assert model.config.model_type == ("roberta" if arm.start == "bytes" else "bert")
+    manifest = json.loads((folder.parent / MANIFEST).read_text())
+    steps = arm.settings.get("max_steps", 2)
+    assert arm.name == "matched" or manifest["report"].get("steps", steps) == steps
+
+
+def test_arms_begin_alike_and_what_is_left_alone_stays(trained, ground):
+    inputs = {name: json.loads((folder.parent / MANIFEST).read_text())["inputs"] for name, folder in trained.items()}
+    alike = ("text-only", "vokens", "soft", "regression", "contrast", "student")
+    assert len({inputs[name]["start"] for name in alike}) == 1
+    untrained, start = weights(trained["untrained"]), weights(trained["as it is"])
+    assert all(value.equal(weights(ground.starts["checkpoint"])[name]) for name, value in start.items())
+    assert any(not value.equal(weights(trained["vokens"])[name]) for name, value in untrained.items())
+    assert inputs["matched"]["match_compute_of"].endswith("vokens")
+
+
+def test_weight_noise_goes_as_far_as_what_it_imitates(trained):
+    start, far, noise = (weights(trained[name]) for name in ("as it is", "further", "noise"))
+    for name, value in start.items():
+        assert (noise[name] - value).norm().item() == pytest.approx((far[name] - value).norm().item(), rel=1e-3)
+
+
+def test_an_arm_that_is_trained_is_left_as_it_is(trained, ground, monkeypatch):
+    monkeypatch.setattr("sightread.pretraining.fit", None)  # whoever calls it fails
+    before = {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.safetensors")}
+    for arm in ARMS:
+        assert train(arm, ground) == trained[arm.name]
+    assert {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objectiv": "soft"}, "unknown setting 'objectiv'; did you mean 'objective'"),
+        ({"learning_rat": 1e-3}, "did you mean 'learning_rate'"),
+        ({"objective": "sofd"}, "did you mean 'soft'"),
+        ({"objective": "soft"}, r"vokenize with --top"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_and_leave_nothing(settings, message, ground):
+    with pytest.raises(ConfigError, match=message):
+        train(Arm(name="refused", settings=settings), ground)
+    assert not (ground.folder / "refused").exists()
+
+
+def test_an_arm_of_unknown_parts_is_refused():
+    with pytest.raises(ConfigError, match=r"method is 'vokens'.*did you mean 'voken'"):
+        Arm(name="x", method="vokens")
+    with pytest.raises(ConfigError, match=r"vokens is 'shuffeld'.*did you mean 'shuffled'"):
+        Arm(name="x", vokens="shuffeld")
+
+
+def test_what_arms_need():
+    assert levels_of(ARMS) == ["token"]
+    assert levels_of([VOKENS, Arm(name="x", vokens="sentence")]) == ["token", "sentence"]
+    assert stores_of(ARMS) == [("matched", "bytes"), ("matched", "encoder"), ("none", "encoder"), ("top", "encoder")]

@@ -1,0 +1,67 @@
+"""Jobs run once the ones that they rest on are done, whoever runs them."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sightread.errors import ConfigError
+from sightread.experiments import jobs
+from sightread.experiments.jobs import Job, run_jobs
+
+AFTER = {"a": "", "b": "", "after b": "b", "after a": "a", "last": "after a"}
+
+
+@pytest.fixture(params=[1, 2])
+def workers(request, monkeypatch):
+    """One, here; or two, which are threads, as processes are slow to start."""
+    monkeypatch.setattr(jobs, "worker_pool", ThreadPoolExecutor)
+    return request.param
+
+
+def test_every_job_runs_once_and_after_the_one_it_rests_on(workers):
+    ran = []
+    done = list(run_jobs([Job(name, lambda n: ran.append(n) or n.upper(), (name,), AFTER[name]) for name in AFTER],
+                         workers))  # fmt: skip
+    assert {job.name: result for job, result in done} == {name: name.upper() for name in AFTER}
+    assert sorted(ran) == sorted(AFTER)
+    for order in (ran, [job.name for job, _ in done]):
+        assert all(order.index(AFTER[name]) < order.index(name) for name in AFTER if AFTER[name])
+
+
+def test_with_one_worker_what_follows_a_job_comes_next():
+    done = run_jobs([Job(name, str, after=after) for name, after in AFTER.items()], 1)
+    assert [job.name for job, _ in done] == ["a", "after a", "last", "b", "after b"]
+
+
+def test_two_workers_work_at_once(monkeypatch):
+    monkeypatch.setattr(jobs, "worker_pool", ThreadPoolExecutor)
+    meeting = threading.Barrier(2, timeout=10)
+    assert len(list(run_jobs([Job(name, meeting.wait) for name in "ab"], 2))) == 2
+
+
+def test_the_first_fault_ends_it(workers):
+    done = run_jobs([Job("good", str), Job("bad", int, ("x",)), Job("never", str, after="bad")], workers)
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(done)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([("a", ""), ("a", "")], "'a' stands twice"),
+        ([("a", ""), ("b", "c")], "'b' rests on 'c', which must stand before it; there stands a"),
+        ([("b", "a"), ("a", "")], "'b' rests on 'a', which must stand before it; there stands nothing"),
+        ([("a", "a")], "'a' rests on 'a'"),
+    ],
+)
+def test_jobs_that_could_never_run_are_refused_before_any_does(given, message):
+    with pytest.raises(ConfigError, match=message):
+        run_jobs([Job(name, pytest.fail, after=after) for name, after in given], 1)
+
+
+@pytest.mark.slow
+def test_processes_of_their_own():
+    found = dict(run_jobs([Job("a", os.getpid), Job("b", os.getpid, after="a")], 2))
+    assert os.getpid() not in found.values()

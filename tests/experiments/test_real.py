@@ -1,0 +1,123 @@
+"""A comparison on real data, for which the world's files stand in: every stage, once, and what is missing."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sightread.artifacts import MANIFEST
+from sightread.bank import ImageBank
+from sightread.errors import ArtifactError, ConfigError, DataError
+from sightread.experiments import real
+from sightread.experiments.arms import Arm
+from sightread.experiments.real import TEXT_ONLY, RealExperiment
+from sightread.finetuning import FinetuningConfig
+from sightread.methods.matching import MatchingConfig
+from sightread.pretraining import PretrainingConfig
+
+STEPS = {"max_steps": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3}
+PICTURES = 20
+
+
+@pytest.fixture(scope="module")
+def data(world_folder, text_encoder_folder, image_encoder_folder, tmp_path_factory):
+    """A data folder: the world, models, and lists of pictures."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, source in {"world": world_folder, "text": text_encoder_folder, "image": image_encoder_folder}.items():
+        (folder / name).symlink_to(source)
+    names = sorted(path.name for path in (world_folder / "images").iterdir())
+    (folder / "train.txt").write_text("\n".join(names[:PICTURES]))
+    (folder / "test.txt").write_text("\n".join(names[PICTURES:]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return RealExperiment(
+        arms=(
+            TEXT_ONLY,
+            Arm(name="vokens"),
+            Arm(name="rests on another", method="lm", vokens="none", after="vokens"),
+            Arm(name="as it is", method="start"),
+        ),
+        text_encoder="text", image_encoder="image", captions="world/captions.tsv", images="world/images",
+        split="train.txt", test_split="test.txt", bank="world/images", bank_size=9, corpus="world/corpus.txt",
+        corpus_lines=30, matching=MatchingConfig(layers=(0, -1), hidden=8, width=8, max_length=32, training=STEPS),
+        pretraining=PretrainingConfig(max_length=32, packed=False, training=STEPS),
+        finetuning=FinetuningConfig(pooling="mean", max_length=32, training=STEPS),
+        tasks={"world": "world/tasks/color"}, num_train=16, seeds=(0, 1),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ran(experiment, data, tmp_path_factory):
+    """What the experiment gave and said, and its folder."""
+    out, said = tmp_path_factory.mktemp("real") / "out", []
+    return experiment.run(out, data=data, say=said.append), said, out
+
+
+def test_every_stage_leaves_its_folder(ran, experiment):
+    outcome, said, out = ran
+    assert len(ImageBank.load(out / "vokenizer" / "bank")) == 9
+    results = json.loads((out / "results.json").read_text())
+    assert results["retrieval"]["pictures"] == 24 - PICTURES
+    assert set(results["seconds"]) == {
+        "matching", "retrieval", "vokens: matched encoder", "vokens: none encoder", "pre-training", "fine-tuning"
+    }  # fmt: skip
+    assert [line.strip() for line in said if line.startswith("  ")] == [
+        "text-only", "vokens", "rests on another", "as it is", *(f"{arm.name} on world" for arm in experiment.arms)
+    ]  # fmt: skip
+    for arm in experiment.arms:
+        scores = json.loads((out / "scores" / arm.name / "world" / MANIFEST).read_text())
+        assert scores["report"]["seeds"] == [0, 1]
+        assert scores["config"]["num_train"] == 16
+        assert arm.name in outcome.table
+        assert (arm == TEXT_ONLY) != (f"{arm.name}: of 1 tasks" in outcome.verdict)
+    assert json.loads((out / "rests on another" / MANIFEST).read_text())["inputs"]["match_compute_of"]
+    assert outcome.report == out / "comparison.html"
+    assert outcome.report.is_file()
+
+
+def test_run_again_it_does_nothing_twice(ran, experiment, data, monkeypatch):
+    outcome, _, out = ran
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    for place in ("sightread.train.fit", "sightread.pretraining.fit", "sightread.methods.matching.fit"):
+        monkeypatch.setattr(place, None)  # whoever calls it fails
+    again = experiment.run(out, data=data, say=lambda _: None)
+    assert again == outcome
+    changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
+    names = {path.relative_to(out).parts[0] for path in changed}
+    comparison = ("comparison.html", "comparison.md", "comparison.tex", "comparison.csv", "comparison-summary.csv",
+                  "comparison.json")  # fmt: skip
+    assert names <= {"results.json", "scores", *comparison}
+    assert {path.name for path in changed if "scores" in path.parts} <= {MANIFEST}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"text_encoder": ""}, ConfigError, "--set text_encoder="),
+        ({"captions": "no/where.tsv"}, DataError, "no captions file at .*where.tsv"),
+        ({"images": "no/where"}, DataError, "no folder of pictures at .*where"),
+        ({"split": "nowhere.txt"}, DataError, "cannot read the list of pictures .*nowhere.txt"),
+        ({"corpus": "no/where.txt"}, DataError, "no text at .*where.txt"),
+        ({"bank": "no/where"}, DataError, "no folder of pictures at .*where"),
+        ({"tasks": {"world": "no/where"}}, DataError, "no train.tsv in .*where"),
+        ({"tasks": {"worlt": "world/tasks/color"}}, ConfigError, "did you mean 'world'"),
+        ({"text_encoder": "no/where/encoder"}, ArtifactError, "no model folder at"),
+        ({"image_encoder": "no/where/encoder"}, ArtifactError, "no model folder at"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(change, error, message, experiment, data, monkeypatch, tmp_path):
+    monkeypatch.setattr("sightread.methods.matching.fit", None)
+    with pytest.raises(error, match=message):
+        replace(experiment, **change).run(tmp_path, data=data, say=lambda _: None)
+
+
+def test_it_needs_data_and_arms_in_order(experiment, data, monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match="give --data, or set SIGHTREAD_DATA"):
+        experiment.run(tmp_path)
+    monkeypatch.setattr(real, "_match", None)  # whoever calls it fails
+    backwards = replace(experiment, arms=experiment.arms[::-1])
+    with pytest.raises(ConfigError, match="'rests on another' rests on 'vokens', which must stand before it"):
+        backwards.run(tmp_path, data=data, say=lambda _: None)
