@@ -187,7 +187,7 @@ def test_cells_hold_the_statistics_of_the_runs(folders, compared):
         assert [cell.adjusted for cell in cells] == holm([cell.p for cell in cells])
 
 
-def test_an_arm_may_have_a_control_of_its_own(folders, compared):
+def test_runs_may_have_a_control_of_their_own(folders, compared):
     own = compare_runs(read_runs(folders), controls={"random": "grounded"}, num=500)
     assert own.control == "text-only (of random to grounded)"
     for column in own.columns:
