@@ -12,7 +12,8 @@ from sightread.artifacts import MANIFEST
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
 from sightread.errors import ConfigError
-from sightread.experiments.arms import METHODS, STORES, TOP, Arm, Ground, levels_of, make_store, stores_of, train
+from sightread.experiments.arms import METHODS, Arm, levels_of, stores_of, train
+from sightread.experiments.ground import STORES, TOP, Ground, make_store
 from sightread.pretraining import PretrainingConfig
 
 TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3}

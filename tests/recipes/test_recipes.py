@@ -12,7 +12,8 @@ from sightread.cli import app
 from sightread.config import override
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import METHODS, Ground, _config
+from sightread.experiments.arms import METHODS, _config
+from sightread.experiments.ground import Ground
 from sightread.experiments.real import RealExperiment
 from sightread.experiments.world import TEXT_ONLY, WorldExperiment
 from sightread.methods.grounded_teacher import DistillationConfig

@@ -1,30 +1,21 @@
-"""Arms of a comparison: what each reads, how it is trained, and the voken corpora that this takes.
+"""Arms of a comparison: how each is trained, on what all of them share.
 
-An `Arm` is a row of a table, in words; a `Ground` is what all arms of a comparison share. `make_store` makes a voken
-corpus, `train` an encoder. Both leave alone what is there, so that a comparison which was stopped goes on.
+An `Arm` is a row of a table, in words; `train` makes an encoder of it. What is there is left alone, so that a
+comparison which was stopped goes on.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sightread.artifacts import MANIFEST, Artifact
 from sightread.config import check_choice, check_training
+from sightread.experiments.ground import STORES, Ground, make_store
 from sightread.pretraining import KIND, PretrainingConfig, is_fresh, start_model
 from sightread.runtime import seed_everything
-
-if TYPE_CHECKING:
-    from sightread.bank import ImageBank
-    from sightread.data.captions import Captions
-    from sightread.data.corpora import Corpus
-    from sightread.data.voken_corpus import VokenCorpus
-
-TOP = 5  # pictures a token, for soft vokens
-VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,45 +45,6 @@ class Arm:
         check_choice("vokens", self.vokens, STORES)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What the arms of a comparison share.
-
-    Attributes:
-        folder: Where voken corpora and encoders are written, each under the name of its store or arm.
-        corpus: The text.
-        captions: Captioned pictures that the vokenizers, and methods that see captions, learn from.
-        tokenizer: The tokenizer of the text, a folder or Hub name.
-        vokenizers: Folders of vokenizers by level, "token" or "sentence".
-        image_encoder: Folder or Hub name of the image encoder.
-        image_options: Its pooling and view; see `ImageEncoder`.
-        features: Folder that keeps the pictures' features.
-        starts: Where arms begin, by name: a checkpoint, or what makes fresh weights; see `pretraining.start_model`.
-        pretraining: Settings that all arms share, the seed among them.
-        tokenizers: Other tokenizers, by the start that needs them; vokens are carried over to them.
-        options: How voken corpora are written; see `vokenization.job.Options`.
-    """
-
-    folder: Path
-    corpus: Corpus
-    captions: Captions
-    tokenizer: str | Path
-    vokenizers: Mapping[str, Path]
-    image_encoder: str | Path
-    features: Path
-    image_options: Mapping[str, str] = field(default_factory=dict)
-    starts: Mapping[str, str | Path]
-    pretraining: PretrainingConfig
-    tokenizers: Mapping[str, str | Path] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def bank(self) -> ImageBank:
-        """The pictures that vokens are chosen from."""
-        from sightread.bank import ImageBank
-
-        return ImageBank.load(self.vokenizers["token"] / "bank")
-
-
 def levels_of(arms: Sequence[Arm]) -> list[str]:
     """The levels of the vokenizers that some arms need."""
     return ["token", *({"sentence"} & {arm.vokens for arm in arms})]
@@ -101,19 +53,6 @@ def levels_of(arms: Sequence[Arm]) -> list[str]:
 def stores_of(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """The voken corpora that some arms read, each once: its kind, and the start whose tokenizer it has."""
     return sorted({(arm.vokens, arm.start) for arm in arms if arm.method not in ("start", "weight noise")})
-
-
-def make_store(kind: str, ground: Ground, start: str = "") -> VokenCorpus:
-    """The voken corpus of this kind, a key of `STORES`, for the tokenizer of a start; made if it is not there."""
-    from sightread.encoders.text import load_tokenizer
-    from sightread.vokenization.revokenize import revokenize
-
-    if start not in ground.tokenizers:
-        return STORES[kind](ground, load_tokenizer(ground.tokenizer), ground.folder / f"vokens-{kind}")
-    tokenizer, out = load_tokenizer(ground.tokenizers[start]), ground.folder / f"vokens-{kind}-{start}"
-    if kind == "none":
-        return STORES[kind](ground, tokenizer, out)
-    return revokenize(make_store(kind, ground), tokenizer, out, resume=True, **ground.options)
 
 
 def train(arm: Arm, ground: Ground) -> Path:
@@ -201,84 +140,4 @@ def _leave(arm: Arm, ground: Ground, out: Path) -> None:
 METHODS: Mapping[str, Callable[[Arm, Ground, Path], None]] = {
     "lm": _train_lm, "voken": _train_voken, "lexical contrast": _train_contrast, "grounded teacher": _distil,
     "weight noise": _add_noise, "start": _leave,
-}  # fmt: skip
-
-
-def _tokenized(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    from sightread.vokenization.job import tokenize
-
-    return tokenize(ground.corpus, tokenizer, out, resume=True, **ground.options)
-
-
-def _captions(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    from sightread.data.corpora import Corpus
-    from sightread.vokenization.job import tokenize
-
-    return tokenize(Corpus(_captions_file(ground)), tokenizer, out, resume=True, **ground.options)
-
-
-def _as_long_as_captions(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    """As many lines of the text as hold as many words as all captions."""
-    from sightread.data.corpora import Corpus
-    from sightread.vokenization.job import tokenize
-
-    words = sum(len(text.split()) for text in ground.captions.texts)
-    read = itertools.accumulate(len(line.split()) for line in ground.corpus)
-    lines = 1 + sum(1 for _ in itertools.takewhile(lambda total: total < words, read))
-    return tokenize(Corpus(ground.corpus.source, max_lines=lines), tokenizer, out, resume=True, **ground.options)
-
-
-def _captions_file(ground: Ground) -> Path:
-    from sightread.artifacts import write_atomic
-
-    path = ground.folder / "captions.txt"
-    if not path.is_file():
-        write_atomic(path, "".join(f"{text}\n" for text in ground.captions.texts))
-    return path
-
-
-def _matched(level: str, top: int) -> Callable[[Ground, Any, Path], VokenCorpus]:
-    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-        from sightread.vokenization.job import vokenize
-        from sightread.vokenizer import Vokenizer
-
-        vokenizer = Vokenizer.from_pretrained(ground.vokenizers[level])
-        return vokenize(ground.corpus, vokenizer, out, top=top, resume=True, **ground.options)
-
-    return make
-
-
-def _random(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    from sightread.vokenization.baselines import random_vokens
-
-    source, seed = make_store("matched", ground), ground.pretraining.seed
-    return random_vokens(source, tokenizer, out, seed=seed, resume=True, **ground.options)
-
-
-def _shuffled(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    from sightread.vokenization.baselines import shuffled_vokens
-
-    source, seed = make_store("matched", ground), ground.pretraining.seed
-    return shuffled_vokens(source, tokenizer, out, seed=seed, resume=True, **ground.options)
-
-
-def _tokens(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    from sightread.vokenization.baselines import token_vokens
-
-    return token_vokens(make_store("none", ground), tokenizer, out, resume=True, **ground.options)
-
-
-def _frequency(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
-    from sightread.vokenization.baselines import frequency_vokens
-
-    return frequency_vokens(
-        make_store("none", ground), tokenizer, out, captions=ground.captions, bank=ground.bank(),
-        seed=ground.pretraining.seed, resume=True, **ground.options,
-    )  # fmt: skip
-
-
-STORES: Mapping[str, Callable[[Ground, Any, Path], VokenCorpus]] = {
-    "none": _tokenized, "matched": _matched("token", 1), "top": _matched("token", TOP),
-    "sentence": _matched("sentence", 1), "random": _random, "shuffled": _shuffled, "tokens": _tokens,
-    "frequency": _frequency, "captions": _captions, "as long as captions": _as_long_as_captions,
 }  # fmt: skip

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from sightread.artifacts import write_atomic
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import VOKENIZERS, Arm, Ground, levels_of, make_store, stores_of, train
+from sightread.experiments.arms import Arm, levels_of, stores_of, train
+from sightread.experiments.ground import VOKENIZERS, Ground, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.matching import MatchingConfig

@@ -31,7 +31,8 @@ from sightread.compare import Column, Comparison, write_report
 from sightread.data.scenes import ATTRIBUTES
 from sightread.data.world import WorldConfig
 from sightread.experiments import Outcome
-from sightread.experiments.arms import VOKENIZERS, Arm, Ground, levels_of, make_store, stores_of, train
+from sightread.experiments.arms import Arm, levels_of, stores_of, train
+from sightread.experiments.ground import VOKENIZERS, Ground, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig

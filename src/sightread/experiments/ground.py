@@ -1,0 +1,142 @@
+"""What the arms of a comparison share, and the voken corpora that are made of it, each once and by its name."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightread.artifacts import write_atomic
+from sightread.pretraining import PretrainingConfig
+
+if TYPE_CHECKING:
+    from sightread.bank import ImageBank
+    from sightread.data.captions import Captions
+    from sightread.data.corpora import Corpus
+    from sightread.data.voken_corpus import VokenCorpus
+
+TOP = 5  # pictures a token, for soft vokens
+VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the arms of a comparison share.
+
+    Attributes:
+        folder: Where voken corpora and encoders are written, each under the name of its store or arm.
+        corpus: The text.
+        captions: Captioned pictures that the vokenizers, and methods that see captions, learn from.
+        tokenizer: The tokenizer of the text, a folder or Hub name.
+        vokenizers: Folders of vokenizers by level, "token" or "sentence".
+        image_encoder: Folder or Hub name of the image encoder.
+        image_options: Its pooling and view; see `ImageEncoder`.
+        features: Folder that keeps the pictures' features.
+        starts: Where arms begin, by name: a checkpoint, or what makes fresh weights; see `pretraining.start_model`.
+        pretraining: Settings that all arms share, the seed among them.
+        tokenizers: Other tokenizers, by the start that needs them; vokens are carried over to them.
+        options: How voken corpora are written; see `vokenization.job.Options`.
+    """
+
+    folder: Path
+    corpus: Corpus
+    captions: Captions
+    tokenizer: str | Path
+    vokenizers: Mapping[str, Path]
+    image_encoder: str | Path
+    features: Path
+    image_options: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, str | Path]
+    pretraining: PretrainingConfig
+    tokenizers: Mapping[str, str | Path] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def bank(self) -> ImageBank:
+        """The pictures that vokens are chosen from."""
+        from sightread.bank import ImageBank
+
+        return ImageBank.load(self.vokenizers["token"] / "bank")
+
+
+def make_store(kind: str, ground: Ground, start: str = "") -> VokenCorpus:
+    """The voken corpus of this kind, a key of `STORES`, for the tokenizer of a start; made if it is not there."""
+    from sightread.encoders.text import load_tokenizer
+    from sightread.vokenization.revokenize import revokenize
+
+    if start not in ground.tokenizers:
+        return STORES[kind](ground, load_tokenizer(ground.tokenizer), ground.folder / f"vokens-{kind}")
+    tokenizer, out = load_tokenizer(ground.tokenizers[start]), ground.folder / f"vokens-{kind}-{start}"
+    if kind == "none":
+        return STORES[kind](ground, tokenizer, out)
+    return revokenize(make_store(kind, ground), tokenizer, out, resume=True, **ground.options)
+
+
+Maker = Callable[[Ground, Any, Path], "VokenCorpus"]
+
+
+def _text(corpus_of: Callable[[Ground], Corpus]) -> Maker:
+    """Tokenized text."""
+
+    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
+        from sightread.vokenization.job import tokenize
+
+        return tokenize(corpus_of(ground), tokenizer, out, resume=True, **ground.options)
+
+    return make
+
+
+def _captions(ground: Ground) -> Corpus:
+    from sightread.data.corpora import Corpus
+
+    path = ground.folder / "captions.txt"
+    write_atomic(path, "".join(f"{text}\n" for text in ground.captions.texts))
+    return Corpus(path)
+
+
+def _as_long_as_captions(ground: Ground) -> Corpus:
+    """As many lines of the text as hold as many words as all captions."""
+    from sightread.data.corpora import Corpus
+
+    words = sum(len(text.split()) for text in ground.captions.texts)
+    read = itertools.accumulate(len(line.split()) for line in ground.corpus)
+    lines = 1 + sum(1 for _ in itertools.takewhile(lambda total: total < words, read))
+    return Corpus(ground.corpus.source, max_lines=lines)
+
+
+def _matched(level: str, top: int = 1) -> Maker:
+    """The vokenizer's choice."""
+
+    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
+        from sightread.vokenization.job import vokenize
+        from sightread.vokenizer import Vokenizer
+
+        vokenizer = Vokenizer.from_pretrained(ground.vokenizers[level])
+        return vokenize(ground.corpus, vokenizer, out, top=top, resume=True, **ground.options)
+
+    return make
+
+
+def _baseline(kind: str, source: str) -> Maker:
+    """A simple rule's choice, for the tokens of another store."""
+
+    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
+        from sightread.vokenization.baselines import BASELINES
+
+        more: dict[str, Any] = {} if kind == "tokens" else {"seed": ground.pretraining.seed}
+        if kind == "term-frequency":
+            more |= {"captions": ground.captions, "bank": ground.bank()}
+        return BASELINES[kind](make_store(source, ground), tokenizer, out, resume=True, **more, **ground.options)
+
+    return make
+
+
+STORES: Mapping[str, Maker] = {
+    "none": _text(lambda ground: ground.corpus), "captions": _text(_captions),
+    "as long as captions": _text(_as_long_as_captions),
+    "matched": _matched("token"), "top": _matched("token", TOP), "sentence": _matched("sentence"),
+    "random": _baseline("random", "matched"), "shuffled": _baseline("shuffle", "matched"),
+    "tokens": _baseline("tokens", "none"), "frequency": _baseline("term-frequency", "none"),
+}  # fmt: skip
+"""How each kind of voken corpus is made: text, or vokens, of a ground, for a tokenizer, in a folder."""
