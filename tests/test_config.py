@@ -74,6 +74,36 @@ def test_without_training_there_are_no_training_arguments():
         override(Bare(), ["learning_rate=1"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    size: int = 2
+    inner: Config = field(default_factory=Config)
+    bare: Bare = field(default_factory=Bare)
+
+
+def test_a_config_within_is_reached_by_a_dot():
+    changed = override(Outer(), ["inner.steps=4", "size=3", "inner.learning_rate=2", "bare.steps=5", "inner.name=a.b"])
+    training = {"learning_rate": 2.0, "seed": 3}
+    assert changed == Outer(size=3, inner=Config(steps=4, name="a.b", training=training), bare=Bare(5))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("steps=3", "unknown setting 'steps'; did you mean 'inner.steps' or 'bare.steps'"),
+        ("max_steps=3", "unknown setting 'max_steps'; did you mean 'inner.max_steps'?"),
+        ("iner.margin=3", "unknown setting 'iner.margin'; did you mean 'inner.margin'"),
+        ("inner.margn=3", "inner: unknown setting 'margn'; did you mean 'margin'"),
+        ("inner.steps=x", "inner: steps=x: .*valid integer"),
+        ("size.steps=3", "unknown setting 'size.steps'"),
+        ("zzzzz=1", "unknown setting 'zzzzz'; this step knows bare, inner, size"),
+    ],
+)
+def test_a_fault_within_is_named_with_its_place(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Outer(), [assignment])
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [

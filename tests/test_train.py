@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import TrainingArguments
 
 from sightread.contracts import Objective
 from sightread.errors import ConfigError
@@ -229,6 +230,12 @@ def test_the_objective_comes_back_trained_and_in_evaluation_mode(tmp_path):
 def test_wrong_settings_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         run(tmp_path, **settings)
+
+
+def test_many_gpus_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(ConfigError, match="2 GPUs, one process: set CUDA_VISIBLE_DEVICES=0"):
+        training_arguments(tmp_path, {}, seed=0)
 
 
 def batches_of(numbers, batch_size):

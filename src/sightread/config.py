@@ -1,14 +1,16 @@
 """Settings: frozen dataclasses, changed by typed `key=value` overrides.
 
 Every method's config has a field `training`, keyword arguments of Hugging Face's `TrainingArguments` under their own
-names. An override goes to the config's field of that name, else to `training`.
+names. An override goes to the config's field of that name, else to `training`; `outer.inner=value` goes to a config
+within the config.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,28 +24,37 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     """A copy of a frozen config with `key=value` settings applied.
 
     Args:
-        config: A dataclass instance, perhaps with a `training` mapping.
-        assignments: Texts such as `"learning_rate=1e-4"`.
+        config: A dataclass instance, perhaps with a `training` mapping, or others within.
+        assignments: Texts such as `"learning_rate=1e-4"`, or `"pretraining.max_length=64"`.
 
     Raises:
         ConfigError: Naming every fault at once: unknown keys (with a suggestion), values of the wrong type.
     """
-    fields = {field.name for field in dataclasses.fields(config)} - {"training"}  # type: ignore[arg-type]
-    training_fields = _training_fields() if hasattr(config, "training") else {}
+    fields, training_fields = _fields(config), _training_fields() if hasattr(config, "training") else {}
+    inner = {name: part for name in fields if dataclasses.is_dataclass(part := getattr(config, name))}
+    nested = dict[str, list[str]]()
     values, training, faults = dict[str, Any](), dict[str, Any](), list[str]()
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
+        outer, dot, rest = key.partition(".")
         if not equals:
             faults.append(f"{assignment!r} is not of the form key=value")
         elif key in fields:
             values[key] = value
         elif key in training_fields:
             training[key] = value
+        elif dot and outer in inner:
+            nested.setdefault(outer, []).append(f"{rest}={value}")
         else:
-            faults.append(_unknown(key, fields, training_fields))
+            faults.append(_unknown(key, fields, [*training_fields, *_dotted(inner)]))
     types = get_type_hints(type(config))
     values = {key: _typed(key, value, types[key], faults) for key, value in values.items()}
     training = {key: _typed(key, value, training_fields[key], faults) for key, value in training.items()}
+    for name, within in nested.items():
+        try:
+            values[name] = override(inner[name], within)
+        except ConfigError as error:
+            faults.append(f"{name}: {error}")
     if faults:
         raise ConfigError("; ".join(faults))
     if training:
@@ -67,9 +78,28 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(choices)}{hint}")
 
 
-def _unknown(key: str, fields: Iterable[str], training_fields: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, [*fields, *training_fields], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"this step knows {', '.join(sorted(fields))}"
+def check_positive(*, or_zero: bool = False, **values: float) -> None:
+    """Raise `ConfigError` unless all values are positive and finite, or zero where that will do."""
+    for name, value in values.items():
+        if not (0 < value < math.inf or (or_zero and value == 0)):
+            raise ConfigError(f"{name}={value}: expected a positive number{' or zero' if or_zero else ''}")
+
+
+def _fields(config: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(config) if field.name != "training"]
+
+
+def _dotted(inner: Mapping[str, Any]) -> Iterator[str]:
+    """The settings of configs within a config."""
+    for name, config in inner.items():
+        known = [*_fields(config), *(_training_fields() if hasattr(config, "training") else ())]
+        yield from (f"{name}.{setting}" for setting in known)
+
+
+def _unknown(key: str, fields: Iterable[str], others: Iterable[str]) -> str:
+    known = [*fields, *others]
+    close = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"this step knows {', '.join(sorted(fields))}"
     return f"unknown setting {key!r}; {hint}"
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import TrainingArguments
 
-from sightread.artifacts import Artifact
+from sightread.artifacts import MANIFEST, Artifact, digest_file
 from sightread.contracts import Objective, to_device
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.text import load_tokenizer, longest_input, tokenizer_digest, weights_digest
-from sightread.errors import ConfigError
+from sightread.encoders.text import config_digest, load_tokenizer, longest_input, tokenizer_digest, weights_digest
+from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.language_model import LanguageModel
+from sightread.modules.losses import flop_formulas
 from sightread.runtime import keyed_rng, seed_everything
 from sightread.train import fit, training_arguments
 
@@ -61,20 +63,23 @@ def start_model(source: str | Path, tokenizer: Any) -> LanguageModel:
         tokenizer: Gives a fresh model its vocabulary size and special tokens.
 
     Raises:
-        ConfigError: If the file is no model config, or there is no such type of model.
+        ConfigError: If the file is no model config, there is no such type of model, or none of this shape.
     """
     if not is_fresh(source):
         return LanguageModel.from_pretrained(source)
     from transformers import AutoConfig
 
     try:
-        shape = SHAPE.fullmatch(str(source))
-        settings = _settings_of(shape) if shape else json.loads(Path(source).read_text())
+        name = str(source)
+        settings = _settings_of(name) if name.startswith("new:") else json.loads(Path(source).read_text())
         settings |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
-        config = AutoConfig.for_model(**settings | {"vocab_size": len(tokenizer)})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{source} is no Hugging Face model config ({error})") from error
-    return LanguageModel.from_config(config)
+        return LanguageModel.from_config(AutoConfig.for_model(**settings | {"vocab_size": len(tokenizer)}))
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise ConfigError(
+            f"{source} is no Hugging Face model config of a language model, and no shape new:TYPE-nL-nH, such as "
+            f"new:bert-6L-512H ({reason})"
+        ) from error
 
 
 def is_fresh(source: str | Path) -> bool:
@@ -82,7 +87,9 @@ def is_fresh(source: str | Path) -> bool:
     return str(source).endswith(".json") or str(source).startswith("new:")
 
 
-def _settings_of(shape: re.Match[str]) -> dict[str, Any]:
+def _settings_of(source: str) -> dict[str, Any]:
+    if not (shape := SHAPE.fullmatch(source)):
+        raise ValueError("layers or hidden size are not given")
     width = int(shape["width"])
     return {"model_type": shape["type"], "hidden_size": width, "num_hidden_layers": int(shape["layers"]),
             "num_attention_heads": max(width // 64, 1), "intermediate_size": 4 * width}  # fmt: skip
@@ -114,57 +121,67 @@ def pretrain(
         config: Settings.
         inputs: Digests of what the objective rests on.
         blocks: What the objective reads beside masked text: `soft` and `beside` of `TokenBlocks`.
-        match_compute_of: Another run: take as many steps as cost the same time here as that run's did there.
+        match_compute_of: A finished run: take as many steps as cost the floating-point operations of all of its own.
         overwrite: Replace what is in `out`.
         resume: Go on with an unfinished run in `out`.
     """
+    tokenizer, model = _start(start, corpus, config)
+    examples = TokenBlocks(
+        corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability,
+        causal=model.causal, **(blocks or {}),
+    )  # fmt: skip
+    inputs = {
+        "start": weights_digest(model), "start_config": config_digest(model.encoder),
+        "tokenizer": tokenizer_digest(tokenizer), "corpus": corpus.artifact.inputs["corpus"], **(inputs or {}),
+    }  # fmt: skip
+    if match_compute_of:
+        compute, inputs["match_compute_of"] = _compute_of(match_compute_of)
+    objective = make_objective(model)  # which refuses settings that do not go with this model
+    artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
+    if artifact.finished:
+        return artifact.path
+    args = training_arguments(artifact.path, config.training, seed=config.seed)
+    flops = step_flops(objective, examples, args)
+    if match_compute_of:
+        args.max_steps = max(round(compute / flops), 1)
+    started = time.monotonic()
+    log = fit(objective, examples, args=args, resume=resume)
+    seconds = time.monotonic() - started
+    learnt = getattr(config, "lm_weight", 1) > 0
+    model.save_pretrained(artifact.path / "encoder", with_head=learnt or not model.fresh_head)
+    tokenizer.save_pretrained(artifact.path / "encoder")
+    return artifact.finish({"steps": log.steps, "flops": flops * log.steps, "seconds": seconds, "last": log[-1:]})
+
+
+def step_flops(objective: Objective, blocks: TokenBlocks, args: TrainingArguments) -> int:
+    """Floating-point operations of one optimiser step in matrix products, forward and backward, weights untouched.
+
+    They are counted in one batch, the first blocks, and depend on objective and blocks alone: not on the machine, its
+    load, or what ran before.
+    """
+    rows = [row % len(blocks) for row in range(args.train_batch_size)]
+    batch = blocks.collate([blocks.example(row, keyed_rng(0, 0, row)) for row in rows])
+    plain = sdpa_kernel(SDPBackend.MATH)  # other attention is not counted on every device
+    with plain, FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
+        objective.to(args.device)(**to_device(batch, args.device))["loss"].backward()
+    objective.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops()) * args.gradient_accumulation_steps * args.world_size
+
+
+def _start(start: str | Path, corpus: VokenCorpus, config: PretrainingConfig) -> tuple[Any, LanguageModel]:
+    """Tokenizer and model, which fit the corpus and each other."""
     tokenizer = load_tokenizer(corpus.path / "tokenizer" if is_fresh(start) else start)
     corpus.check_tokenizer(tokenizer_digest(tokenizer))
     seed_everything(config.seed)
     model = start_model(start, tokenizer)
     if config.max_length > (limit := longest_input(model.encoder, tokenizer)):
         raise ConfigError(f"max_length={config.max_length}: this model reads at most {limit} tokens")
-    examples = TokenBlocks(
-        corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability,
-        causal=model.causal, **(blocks or {}),
-    )  # fmt: skip
-    inputs = {"start": weights_digest(model), "corpus": corpus.artifact.inputs["corpus"], **(inputs or {})}
-    if match_compute_of:
-        inputs["match_compute_of"] = str(match_compute_of)
-    objective = make_objective(model)  # which refuses settings that do not go with this model
-    artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
-    if artifact.finished:
-        return artifact.path
-    if match_compute_of:
-        config = _with_matched_steps(config, objective, examples, match_compute_of)
-    started = time.monotonic()
-    log = fit(
-        objective, examples, args=training_arguments(artifact.path, config.training, seed=config.seed), resume=resume
-    )
-    seconds = time.monotonic() - started
-    model.save_pretrained(artifact.path / "encoder")
-    tokenizer.save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"steps": log.steps, "seconds": seconds, "last": log[-1:]})
+    return tokenizer, model
 
 
-def step_seconds(objective: Objective, blocks: TokenBlocks, batch_size: int, *, repeats: int = 7) -> float:
-    """Median seconds of one forward and backward pass, weights untouched."""
-    device = next(objective.parameters()).device
-    times = list[float]()
-    for repeat in range(repeats + 1):
-        rows = (np.arange(batch_size) + repeat * batch_size) % len(blocks)
-        batch = blocks.collate([blocks.example(int(row), keyed_rng(0, 0, int(row))) for row in rows])
-        began = time.perf_counter()
-        objective(**to_device(batch, device))["loss"].backward()
-        times.append(time.perf_counter() - began)
-    objective.zero_grad(set_to_none=True)
-    return statistics.median(times[1:])
-
-
-def _with_matched_steps(
-    config: PretrainingConfig, objective: Objective, blocks: TokenBlocks, other: Path
-) -> PretrainingConfig:
-    report = Artifact.open(other, KIND).report
-    batch_size = int(config.training.get("per_device_train_batch_size", 8))
-    steps = max(round(report["seconds"] / step_seconds(objective, blocks, batch_size)), 1)
-    return replace(config, training={**config.training, "max_steps": steps})
+def _compute_of(run: Path) -> tuple[int, str]:
+    """Floating-point operations of a finished run, and the digest of its manifest."""
+    report = Artifact.open(run, KIND).report
+    if "flops" not in report:
+        raise ArtifactError(f"{run} does not say what it cost: no pre-training, or an older version's; make it again")
+    return report["flops"], digest_file(run / MANIFEST)

@@ -47,18 +47,22 @@ def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) 
     """TrainingArguments for a run in `folder`, with our defaults beneath the user's settings.
 
     Raises:
-        ConfigError: If a setting is wrong or contradicts another.
+        ConfigError: If a setting is wrong or contradicts another, or one process would use many GPUs.
     """
     interactive = sys.stderr.isatty()
     defaults = {
         "output_dir": str(folder / CHECKPOINTS), "seed": seed, "logging_steps": 50, "save_strategy": "no",
         "save_total_limit": 2, "report_to": "none", "disable_tqdm": not interactive, "remove_unused_columns": False,
         "logging_nan_inf_filter": False, "dataloader_pin_memory": False, "use_cpu": default_device() == "cpu",
+        "ddp_broadcast_buffers": False,  # they are constant, and may be large
     }  # fmt: skip
     try:
-        return TrainingArguments(**{**defaults, **settings})
+        args = TrainingArguments(**{**defaults, **settings})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training settings: {error}") from error
+    if args.n_gpu > 1:
+        raise ConfigError(f"{args.n_gpu} GPUs, one process: set CUDA_VISIBLE_DEVICES=0, or start one a GPU by torchrun")
+    return args
 
 
 def fit(

@@ -1,6 +1,7 @@
 """Arms and their voken corpora on the small fixtures: every kind is made, and what cannot be is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +12,15 @@ from transformers import AutoModel, AutoTokenizer
 from sightread.artifacts import MANIFEST
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
-from sightread.errors import ConfigError
-from sightread.experiments.arms import METHODS, Arm, levels_of, stores_of, train
-from sightread.experiments.ground import STORES, TOP, Ground, make_store
+from sightread.errors import ArtifactError, ConfigError
+from sightread.experiments.arms import METHODS, TEXT_ONLY, Arm, check_arms, levels_of, stores_of, train
+from sightread.experiments.ground import LEVELS, STORES, TOP, Ground, make_store, store_path
 from sightread.pretraining import PretrainingConfig
 
 TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
 VOKENS = Arm(name="vokens")
 ARMS = (  # every method; each after what it rests on
-    Arm(name="text-only", method="lm", vokens="none"),
+    TEXT_ONLY,
     VOKENS,
     Arm(name="soft", vokens="top", settings={"objective": "soft", "max_steps": 1}),
     Arm(name="regression", settings={"objective": "regression"}),
@@ -102,24 +103,33 @@ def test_stores_differ_in_their_vokens_alone_and_are_made_once(ground):
     assert {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.parquet")} == before
 
 
-@pytest.mark.parametrize("kind", ["none", "matched", "top"])
+@pytest.mark.parametrize("kind", ["none", "matched", "top", "shuffled", "tokens", "captions"])
 def test_a_start_with_its_own_tokenizer_reads_the_same_text_in_its_tokens(kind, ground):
     store, plain = make_store(kind, ground, "bytes"), make_store(kind, ground)
     tokenizer = load_tokenizer(ground.tokenizers["bytes"])
     assert [line.text for line in store] == [line.text for line in plain]
     assert lines_of(store) != lines_of(plain)
-    assert (store.num_vokens, store.top) == (plain.num_vokens, plain.top)
+    assert store.top == plain.top
+    assert store.num_vokens == (len(tokenizer) if kind == "tokens" else plain.num_vokens)
     for line, words in zip(store, plain, strict=True):
         assert line.token_ids.tolist() == tokenizer(line.text, add_special_tokens=False)["input_ids"]
         voken_at = dict(zip(words.ends.tolist(), words.voken_ids.tolist(), strict=True))
         carried = dict(zip(line.ends.tolist(), line.voken_ids.tolist(), strict=True))
-        assert kind == "none" or carried == {end: voken_at.get(end, carried[end]) for end in carried}
+        assert kind not in ("matched", "top") or carried == {end: voken_at.get(end, carried[end]) for end in carried}
+        assert kind != "tokens" or (line.voken_ids == line.token_ids).all()
+    if kind == "shuffled":
+        both = store, make_store("matched", ground, "bytes")
+        vokens = [np.sort(np.concatenate([line.voken_ids for line in corpus])) for corpus in both]
+        assert (vokens[0] == vokens[1]).all()
     assert make_store(kind, ground, "checkpoint").path == plain.path
 
 
 @pytest.fixture(scope="module")
 def trained(ground):
     """Every arm, trained in order; and the folders that `AutoModel` loads."""
+    check_arms((FURTHER, *ARMS), ground.starts, ground.pretraining)
+    for kind, start in stores_of((FURTHER, *ARMS)):
+        make_store(kind, ground, start)
     folders = {arm.name: train(arm, ground) for arm in (FURTHER, *ARMS)}
     assert {arm.method for arm in ARMS} == set(METHODS)
     return folders
@@ -147,10 +157,10 @@ def test_arms_begin_alike_and_what_is_left_alone_stays(trained, ground):
     inputs = {name: json.loads((folder.parent / MANIFEST).read_text())["inputs"] for name, folder in trained.items()}
     alike = ("text-only", "vokens", "soft", "regression", "contrast", "student")
     assert len({inputs[name]["start"] for name in alike}) == 1
-    untrained, start = weights(trained["untrained"]), weights(trained["as it is"])
+    start, untrained = weights(trained["as it is"]), weights(trained["untrained"])
     assert all(value.equal(weights(ground.starts["checkpoint"])[name]) for name, value in start.items())
-    assert any(not value.equal(weights(trained["vokens"])[name]) for name, value in untrained.items())
-    assert inputs["matched"]["match_compute_of"].endswith("vokens")
+    assert any(not value.equal(weights(trained["vokens"])[f"bert.{name}"]) for name, value in untrained.items())
+    assert inputs["matched"]["match_compute_of"]
 
 
 def test_weight_noise_goes_as_far_as_what_it_imitates(trained):
@@ -161,6 +171,7 @@ def test_weight_noise_goes_as_far_as_what_it_imitates(trained):
 
 def test_an_arm_that_is_trained_is_left_as_it_is(trained, ground, monkeypatch):
     monkeypatch.setattr("sightread.pretraining.fit", None)  # whoever calls it fails
+    monkeypatch.setattr("sightread.vokenizer.Vokenizer.from_pretrained", None)
     before = {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.safetensors")}
     for arm in ARMS:
         assert train(arm, ground) == trained[arm.name]
@@ -168,28 +179,65 @@ def test_an_arm_that_is_trained_is_left_as_it_is(trained, ground, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"objectiv": "soft"}, "unknown setting 'objectiv'; did you mean 'objective'"),
-        ({"learning_rat": 1e-3}, "did you mean 'learning_rate'"),
-        ({"objective": "sofd"}, "did you mean 'soft'"),
-        ({"objective": "soft"}, r"vokenize with --top"),
-    ],
+    ("name", "change"),
+    [("as it is", "start"), ("untrained", "seed"), ("untrained bytes", "tokenizer"), ("noise", "like")],
 )
-def test_settings_that_cannot_be_are_refused_and_leave_nothing(settings, message, ground):
-    with pytest.raises(ConfigError, match=message):
-        train(Arm(name="refused", settings=settings), ground)
+def test_an_arm_of_another_start_or_seed_is_not_taken_for_this_one(name, change, trained, ground, tmp_path):
+    """Each was made of what has been changed since."""
+    arm = next(arm for arm in ARMS if arm.name == name)
+    shutil.copytree(ground.folder / name, tmp_path / name)
+    shutil.copytree(ground.folder / ("vokens" if change == "like" else "further"), tmp_path / "further")
+    other = {
+        "start": {"starts": {**ground.starts, "checkpoint": trained["vokens"]}},
+        "seed": {"pretraining": replace(ground.pretraining, seed=1)},
+        "tokenizer": {"tokenizers": {"bytes": ground.tokenizer}},
+        "like": {},
+    }[change]
+    with pytest.raises(ArtifactError, match=f"cannot be resumed: it was begun with another .*{change}"):
+        train(arm, replace(ground, folder=tmp_path, **other))
+
+
+def test_an_arm_takes_the_voken_corpus_that_was_made_and_makes_none(ground, tmp_path):
+    elsewhere = replace(ground, folder=tmp_path)
+    with pytest.raises(ArtifactError, match=r"no folder .*vokens-matched; expected a voken-corpus"):
+        train(VOKENS, elsewhere)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_corpus_cannot_give_is_refused_and_leaves_nothing(ground):
+    make_store("matched", ground)
+    with pytest.raises(ConfigError, match="vokenize with --top"):
+        train(Arm(name="refused", settings={"objective": "soft"}), ground)
     assert not (ground.folder / "refused").exists()
 
 
-def test_an_arm_of_unknown_parts_is_refused():
-    with pytest.raises(ConfigError, match=r"method is 'vokens'.*did you mean 'voken'"):
-        Arm(name="x", method="vokens")
-    with pytest.raises(ConfigError, match=r"vokens is 'shuffeld'.*did you mean 'shuffled'"):
-        Arm(name="x", vokens="shuffeld")
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ([{"settings": {"objectiv": "soft"}}], "arm 'x': unknown setting 'objectiv'; did you mean 'objective'"),
+        ([{"settings": {"learning_rat": 1e-3}}], "did you mean 'learning_rate'"),
+        ([{"settings": {"objective": "sofd"}}], "did you mean 'soft'"),
+        ([{"method": "start", "settings": {"max_steps": 1}}], "arm 'x': start takes no settings; max_steps was given"),
+        ([{"method": "vokens"}], "arm 'x': method is 'vokens'.*did you mean 'voken'"),
+        ([{"vokens": "shuffeld"}], "vokens is 'shuffeld'.*did you mean 'shuffled'"),
+        ([{"start": "encodr"}], "start is 'encodr', expected one of encoder, checkpoint; did you mean 'encoder'"),
+        ([{}, {"name": "y", "control": "z"}], "arm 'y': control is 'z', expected one of x, y"),
+        ([{}, {}], "'x' stands twice"),
+        ([{"after": "y"}, {"name": "y"}], "'x' rests on 'y', which must stand before it"),
+        ([{"method": "weight noise"}], "arm 'x': weight noise rests on another arm"),
+        ([{"method": "grounded teacher", "vokens": "none"}], "grounded teacher rests on another arm"),
+    ],
+)  # fmt: skip
+def test_arms_that_cannot_be_are_refused(arms, message):
+    with pytest.raises(ConfigError, match=message):
+        check_arms([Arm(**{"name": "x", **arm}) for arm in arms], ["encoder", "checkpoint"], PretrainingConfig())
 
 
-def test_what_arms_need():
-    assert levels_of(ARMS) == ["token"]
-    assert levels_of([VOKENS, Arm(name="x", vokens="sentence")]) == ["token", "sentence"]
+def test_what_arms_need(ground):
     assert stores_of(ARMS) == [("matched", "bytes"), ("matched", "encoder"), ("none", "encoder"), ("top", "encoder")]
+    assert levels_of(ARMS) == levels_of([Arm(name="x", vokens="frequency")]) == ["token"]
+    assert levels_of([Arm(name="x", vokens="sentence"), VOKENS]) == ["token", "sentence"]
+    assert levels_of([Arm(name="x", vokens="sentence")]) == ["sentence"]
+    assert levels_of([TEXT_ONLY, Arm(name="x", method="lm", vokens="captions"), Arm(name="y", method="start")]) == []
+    assert set(STORES) - set(LEVELS) == {"none", "captions", "as long as captions", "tokens"}
+    assert store_path("none", ground, "bytes").name == "vokens-none-bytes"

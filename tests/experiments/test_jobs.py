@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,6 +48,19 @@ def test_the_first_fault_ends_it(workers):
         list(done)
 
 
+def test_a_fault_is_told_at_once_and_what_waits_is_dropped(monkeypatch):
+    monkeypatch.setattr(jobs, "worker_pool", ThreadPoolExecutor)
+    free, begun = threading.Event(), []
+    waiting = [Job(f"waits {i}", lambda i=i: begun.append(i) or free.wait(10)) for i in range(5)]
+    done = run_jobs([Job("bad", int, ("x",)), *waiting], 2)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(done)
+    assert time.monotonic() - began < 5
+    free.set()
+    assert len(begun) <= 2  # one on each thread
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -65,3 +79,11 @@ def test_jobs_that_could_never_run_are_refused_before_any_does(given, message):
 def test_processes_of_their_own():
     found = dict(run_jobs([Job("a", os.getpid), Job("b", os.getpid, after="a")], 2))
     assert os.getpid() not in found.values()
+
+
+@pytest.mark.slow
+def test_processes_that_still_work_are_ended_with_the_first_fault():
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(run_jobs([Job("bad", int, ("x",)), *(Job(f"long {i}", time.sleep, (60,)) for i in range(3))], 2))
+    assert time.monotonic() - began < 20

@@ -8,9 +8,9 @@ import pytest
 from sightread.artifacts import MANIFEST
 from sightread.bank import ImageBank
 from sightread.errors import ArtifactError, ConfigError, DataError
-from sightread.experiments import real
-from sightread.experiments.arms import Arm
-from sightread.experiments.real import TEXT_ONLY, RealExperiment
+from sightread.experiments.arms import TEXT_ONLY, Arm
+from sightread.experiments.ground import make_store
+from sightread.experiments.real import RealExperiment, _ground
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
@@ -80,11 +80,14 @@ def test_every_stage_leaves_its_folder(ran, experiment):
 
 def test_run_again_it_does_nothing_twice(ran, experiment, data, monkeypatch):
     outcome, _, out = ran
+    taken = json.loads((out / "results.json").read_text())["seconds"]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     for place in ("sightread.train.fit", "sightread.pretraining.fit", "sightread.methods.matching.fit"):
         monkeypatch.setattr(place, None)  # whoever calls it fails
     again = experiment.run(out, data=data, say=lambda _: None)
     assert again == outcome
+    now = json.loads((out / "results.json").read_text())["seconds"]
+    assert all(now[stage] >= seconds for stage, seconds in taken.items()), "the first session's seconds are lost"
     changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
     names = {path.relative_to(out).parts[0] for path in changed}
     comparison = ("comparison.html", "comparison.md", "comparison.tex", "comparison.csv", "comparison-summary.csv",
@@ -97,27 +100,49 @@ def test_run_again_it_does_nothing_twice(ran, experiment, data, monkeypatch):
     ("change", "error", "message"),
     [
         ({"text_encoder": ""}, ConfigError, "--set text_encoder="),
-        ({"captions": "no/where.tsv"}, DataError, "no captions file at .*where.tsv"),
+        ({"captions": "no/where.tsv"}, DataError, "there is no .*data.*/no/where.tsv; give a path below .*or hf:NAME"),
         ({"images": "no/where"}, DataError, "no folder of pictures at .*where"),
         ({"split": "nowhere.txt"}, DataError, "cannot read the list of pictures .*nowhere.txt"),
-        ({"corpus": "no/where.txt"}, DataError, "no text at .*where.txt"),
-        ({"bank": "no/where"}, DataError, "no folder of pictures at .*where"),
-        ({"tasks": {"world": "no/where"}}, DataError, "no train.tsv in .*where"),
+        ({"test_split": "nowhere.txt"}, DataError, "cannot read the list of pictures .*nowhere.txt"),
+        ({"corpus": "no/where.txt"}, DataError, "there is no .*data.*/no/where.txt"),
+        ({"bank": "no/where"}, DataError, "there is no .*data.*/no/where"),
+        ({"tasks": {"world": "no/where"}}, DataError, "there is no .*data.*/no/where"),
         ({"tasks": {"worlt": "world/tasks/color"}}, ConfigError, "did you mean 'world'"),
-        ({"text_encoder": "no/where/encoder"}, ArtifactError, "no model folder at"),
-        ({"image_encoder": "no/where/encoder"}, ArtifactError, "no model folder at"),
+        ({"text_encoder": "no/where/encoder"}, DataError, "there is no .*data.*/encoder;.* or a name on the Hub"),
+        ({"text_encoder": "nobody/nothing"}, ArtifactError, "nobody/nothing cannot be loaded"),
+        ({"image_encoder": "world"}, ArtifactError, "world cannot be loaded as a model"),
+        ({"starts": {"encoder": "world.json"}}, DataError, "there is no .*data.*/world.json"),
+        ({"tokenizers": {"encoder": "wordpieces"}}, DataError, "there is no .*data.*/wordpieces"),
+        ({"arms": (TEXT_ONLY, Arm(name="x", control="y"))}, ConfigError, "control is 'y'"),
+        ({"arms": (Arm(name="x", method="oracle"),)}, ConfigError, "method is 'oracle'"),
     ],
-)
+)  # fmt: skip
 def test_what_is_missing_is_said_before_any_work(change, error, message, experiment, data, monkeypatch, tmp_path):
-    monkeypatch.setattr("sightread.methods.matching.fit", None)
+    monkeypatch.chdir(data / "world")  # where tasks/color lies, but is not looked for
     with pytest.raises(error, match=message):
-        replace(experiment, **change).run(tmp_path, data=data, say=lambda _: None)
+        replace(experiment, **change).check(data)
+    with pytest.raises(error, match=message):
+        replace(experiment, **change).run(tmp_path / "out", data=data, say=lambda _: None)
+    assert not (tmp_path / "out").exists()
 
 
-def test_it_needs_data_and_arms_in_order(experiment, data, monkeypatch, tmp_path):
+def test_what_lies_in_the_current_folder_is_not_taken_for_data(experiment, data, monkeypatch):
+    monkeypatch.chdir(data / "world")
+    for change in ({"corpus": "corpus.txt"}, {"text_encoder": "tasks/color"}):
+        with pytest.raises(DataError, match=r"there is no .*data"):
+            replace(experiment, **change).check(data)
+
+
+def test_it_needs_data(experiment, data, monkeypatch):
+    monkeypatch.delenv("SIGHTREAD_DATA", raising=False)
     with pytest.raises(ConfigError, match="give --data, or set SIGHTREAD_DATA"):
-        experiment.run(tmp_path)
-    monkeypatch.setattr(real, "_match", None)  # whoever calls it fails
-    backwards = replace(experiment, arms=experiment.arms[::-1])
-    with pytest.raises(ConfigError, match="'rests on another' rests on 'vokens', which must stand before it"):
-        backwards.run(tmp_path, data=data, say=lambda _: None)
+        experiment.check(None)
+    monkeypatch.setenv("SIGHTREAD_DATA", str(data))
+    experiment.check(None)
+
+
+def test_without_vokens_there_is_no_vokenizer_and_the_text_encoder_gives_the_tokenizer(experiment, data, tmp_path):
+    bare = replace(experiment, arms=(TEXT_ONLY, Arm(name="captions", method="lm", vokens="captions")))
+    ground = _ground(bare, data, tmp_path)
+    assert (ground.vokenizers, ground.tokenizer) == ({}, data / "text")
+    assert make_store("captions", ground).num_tokens > 0

@@ -11,15 +11,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sightread.artifacts import MANIFEST, write_atomic
+from sightread.artifacts import MANIFEST, RUN, write_atomic
 from sightread.cli import app
 from sightread.compare import Comparison
 from sightread.data.scenes import ATTRIBUTES
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.data.world import WorldConfig
+from sightread.errors import ConfigError
 from sightread.experiments import world
-from sightread.experiments.arms import Arm
-from sightread.experiments.world import COLUMNS, DEMO, ORACLE, TEXT_ONLY, WorldExperiment, _handing_looks, verdict
+from sightread.experiments.arms import TEXT_ONLY, Arm
+from sightread.experiments.world import COLUMNS, DEMO, WorldExperiment, _handing_looks, ground_of, verdict
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig
 from sightread.methods.matching import MatchingConfig
@@ -33,7 +34,7 @@ TINY = WorldExperiment(
         TEXT_ONLY,
         Arm(name="random vokens", vokens="random"),
         Arm(name="voken classification"),
-        ORACLE,
+        DEMO[-1],
         Arm(name="noise", method="weight noise", start="text-only", after="voken classification",
             control="random vokens"),
     ),
@@ -59,7 +60,7 @@ def demo():
 
     def run(words):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(world, "WorldExperiment", lambda seeds: replace(TINY, seeds=seeds))
+            patch.setattr("sightread.recipes.world.demo", lambda: TINY)
             patch.setattr(world, "COLUMNS", [column for column in COLUMNS if column.name in {"color", "agreement"}])
             return CliRunner().invoke(app, ["demo", "--seeds", "2", "--workers", "1", *words])
 
@@ -82,7 +83,7 @@ def test_the_demo_runs_from_end_to_end(ran):
     for arm, columns in results["arms"].items():
         assert set(columns) == {"color", "agreement"}
         for column in columns:
-            found = [json.loads((out / f"seed-{seed}" / f"{arm}.json").read_text()) for seed in (0, 1)]
+            found = [json.loads((out / f"seed-{seed}" / "scores" / f"{arm}.json").read_text()) for seed in (0, 1)]
             scores = [result["scores"][column] for result in found]
             assert columns[column]["scores"] == scores
             assert all(0 <= score <= 1 for score in scores)
@@ -160,20 +161,52 @@ def test_a_second_run_is_refused(ran, demo):
     assert (result.exit_code, "--resume" in result.stderr) == (2, True)
 
 
+def test_a_finished_run_is_told_again(ran, demo, monkeypatch):
+    said, out = ran
+    monkeypatch.setattr(WorldExperiment, "run", None)  # whoever calls it fails
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    result = demo(["--out", str(out), "--resume"])
+    assert result.exit_code == 0, result.output
+    assert "is finished" in result.stdout
+    assert said.endswith(result.stdout[result.stdout.index("\n\n") :])
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def minutes(out):
+    return float(re.search(r"minutes of work\D*([\d.]+)", (out / "report.html").read_text())[1])
+
+
 def test_resuming_does_nothing_twice_and_the_missing_alike(ran, demo, monkeypatch):
     _, out = ran
-    arm, results = out / "seed-1" / "voken classification.json", (out / "results.json").read_text()
-    former, scored, score = arm.read_text(), [], world._score
+    arm, ready = out / "seed-1" / "scores" / "voken classification.json", out / "seed-1" / "ready.json"
+    former, results, scored, score = json.loads(arm.read_text()), (out / "results.json").read_text(), [], world._score
     arm.unlink()  # as if it had been stopped in this arm
+    (out / MANIFEST).rename(out / RUN)
+    ready.write_text(json.dumps(json.loads(ready.read_text()) | {"took": 6000.0}))
     monkeypatch.setattr("sightread.data.world.write_world", None)  # whoever calls it fails
     monkeypatch.setattr("sightread.pretraining.fit", None)
     monkeypatch.setattr(world, "_score", lambda *args: scored.append((args[1], args[2].name)) or score(*args))
-    for _ in range(2):
-        result = demo(["--out", str(out), "--resume"])
-        assert result.exit_code == 0, result.output
-        assert scored == [(1, "voken classification")] * 2  # both tasks, the first time
-        assert arm.read_text() == former, "an arm scored alone scores as it did among the others"
-        assert (out / "results.json").read_text() == results
+    result = demo(["--out", str(out), "--resume"])
+    assert result.exit_code == 0, result.output
+    assert scored == [(1, "voken classification")] * 2  # both tasks
+    now = json.loads(arm.read_text())
+    assert now | {"took": 0} == former | {"took": 0}, "an arm scored alone scores as it did among the others"
+    assert (out / "results.json").read_text() == results
+    assert 100 < minutes(out) < 105, "what was done before the stop counts"
+
+
+def test_a_world_needs_no_data_and_only_the_tokenizers_and_vokenizers_of_its_arms(ran, tmp_path):
+    _, out = ran
+    with pytest.raises(ConfigError, match=r"makes its own data.*without --data"):
+        TINY.check(tmp_path)
+    with pytest.raises(ConfigError, match=r"start is 'roberta', expected one of .*text-only"):
+        replace(TINY, arms=(TEXT_ONLY, Arm(name="x", start="roberta"))).check(None)
+    folders = {path.name for path in (out / "seed-0").iterdir()}
+    assert not folders & {"tokenizer-roberta", "vokenizer-sentence"}
+    assert {"tokenizer", "vokenizer"} <= folders
+    several = WorldExperiment(arms=(TEXT_ONLY, Arm(name="x", vokens="sentence", start="roberta")))
+    ground = ground_of(several, 0, out / "seed-0")
+    assert (list(ground.tokenizers), list(ground.vokenizers)) == (["roberta"], ["token", "sentence"])
 
 
 SCORES = {
@@ -186,7 +219,8 @@ def test_the_table_says_all_and_names_what_diverged(monkeypatch, tmp_path):
     """Trained and scored by nobody: the scores of colour are given, one of them of a run that diverged."""
 
     def trains(arm, ground):
-        (ground.folder / arm.name).mkdir(parents=True, exist_ok=True)
+        for name in (arm.name, "scores"):
+            (ground.folder / name).mkdir(parents=True, exist_ok=True)
         write_atomic(ground.folder / arm.name / "manifest.json", json.dumps({"report": {"seconds": 7.4}}))
         return ground.folder / arm.name / "encoder"
 

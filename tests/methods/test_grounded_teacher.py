@@ -110,6 +110,12 @@ def test_a_batch_without_labels_has_nothing_to_contrast():
     assert losses["crd_loss"].item() == losses["lm_loss"].item() == 0 < losses["nst_loss"].item()
 
 
+@pytest.mark.parametrize("setting", [{"width": 0}, {"temperature": 0}, {"max_pairs": 0}, {"nst_weight": -1}])
+def test_settings_that_cannot_be_are_refused(setting):
+    with pytest.raises(ConfigError, match="expected a positive number"):
+        replace(CONFIG, **setting)
+
+
 def test_it_overfits_a_tiny_batch():
     assert overfits(objective_of(), batch_of(), ("lm_loss", "nst_loss", "crd_loss"))
 

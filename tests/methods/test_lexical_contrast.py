@@ -122,8 +122,9 @@ def test_it_overfits_a_tiny_batch():
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match=r"layer=3: this model has hidden states -3 to 2"):
         objective_of(layer=3)
-    with pytest.raises(ConfigError, match="captions_per_block=0"):
-        replace(CONFIG, captions_per_block=0)
+    for name, value in (("captions_per_block", 0), ("width", 0), ("temperature", -1), ("contrast_weight", -0.1)):
+        with pytest.raises(ConfigError, match=f"{name}={value}: expected a positive number"):
+            replace(CONFIG, **{name: value})
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,11 @@ from sightread.methods.voken import KINDS, VokenConfig, VokenObjective
 from sightread.modules import losses
 from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import PretrainingConfig
+from sightread.probes.encoder import NO_HEAD, ProbedEncoder
 from sightread.runtime import keyed_rng, seed_everything
 from sightread.train import last_checkpoint
 from sightread.vokenization.job import tokenize, vokenize
+from sightread.vokenization.revokenize import revokenize
 from sightread.vokenizer import Vokenizer
 
 V, F, VOCAB = 7, 5, 40
@@ -119,7 +121,7 @@ def voken_loss_in_numpy(model, objective, batch):
         losses = [1 - unit(guess) @ unit(targets[voken]) for guess, voken in zip(guesses, vokens, strict=True)]
     elif settings.objective == "regression":
         away = np.abs(np.array(guesses) - targets[vokens])
-        losses = np.where(away < 1, away**2 / 2, away - 0.5)
+        losses = np.where(away < 1, away**2 / 2, away - 0.5).sum(axis=1)
     elif settings.objective == "contrastive":
         pictures = sorted({*vokens, *batch["negatives"].tolist()})
         scores = [unit(targets[pictures]) @ unit(guess) / settings.temperature for guess in guesses]
@@ -153,6 +155,19 @@ def test_losses_equal_numpy(kind, labelled, head):
         assert losses["lm_loss"].item() == pytest.approx(lm_loss, rel=1e-4)
         assert losses["voken_loss"].item() == pytest.approx(voken_loss, rel=1e-4)
         assert losses["loss"].item() == pytest.approx(0.7 * voken_loss + 0.3 * lm_loss, rel=1e-4)
+
+
+def test_the_contrast_under_autocast_is_that_of_single_precision():
+    gradients = []
+    for half in (False, True):
+        objective = objective_of("contrastive", temperature=0.01)
+        objective.head = torch.nn.Identity()
+        read = torch.from_numpy(keyed_rng(2).standard_normal((20, F)).astype(np.float32)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = objective._contrastive_loss(read, torch.arange(20) % V, None)
+        loss.backward()
+        gradients.append(read.grad)
+    torch.testing.assert_close(*gradients)
 
 
 def test_vokens_alone_leave_the_head_of_words_untouched():
@@ -190,9 +205,11 @@ def test_the_controls_loss_equals_numpy_and_ignores_vokens(seed):
     assert objective(**batch | {"voken_labels": torch.zeros_like(batch["voken_labels"])})["loss"].item() == loss
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "contrastive, none drawn"])
 def test_a_batch_without_labels_costs_nothing(kind):
     batch = random_batch()
+    if kind not in KINDS:
+        kind, batch["negatives"] = "contrastive", batch["negatives"][:0]
     nothing = torch.full_like(batch["lm_labels"], IGNORED)
     losses = objective_of(kind)(**batch | {"lm_labels": nothing, "voken_labels": nothing})
     losses["loss"].backward()
@@ -224,6 +241,11 @@ def test_it_overfits_a_tiny_batch(kind):
         ({"distance": "cosin"}, "did you mean 'cosine'"),
         ({"labelled": "sentence", "packed": True}, "packed=false"),
         ({"labelled": "sentence", "packed": False, "kind": "soft"}, "choose one"),
+        ({"temperature": 0.0}, "temperature=0.0: expected a positive number"),
+        ({"num_negatives": -1}, "num_negatives=-1: expected a positive number or zero"),
+        ({"voken_weight": -1.0}, "voken_weight=-1.0"),
+        ({"lm_weight": float("nan")}, "lm_weight=nan"),
+        ({"lm_weight": 0.0, "voken_weight": 0.0}, "nothing would be learnt"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(arguments, message):
@@ -248,6 +270,14 @@ def top(world_folder, vokenizer_folder, tmp_path_factory):
     """The same corpus with the three best pictures of each token."""
     vokenizer = Vokenizer.from_pretrained(vokenizer_folder)
     return vokenize(Corpus(world_folder / "corpus.txt"), vokenizer, tmp_path_factory.mktemp("top") / "top", top=3)
+
+
+@pytest.fixture(scope="module")
+def sentences(world_folder, vokenizer_folder, tmp_path_factory):
+    """The same corpus with one picture a line."""
+    vokenizer = Vokenizer.from_pretrained(vokenizer_folder)
+    vokenizer.config = replace(vokenizer.config, level="sentence")
+    return vokenize(Corpus(world_folder / "corpus.txt"), vokenizer, tmp_path_factory.mktemp("level") / "sentences")
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +368,7 @@ def test_the_result_is_an_ordinary_checkpoint_of_the_trained_encoder(corpus, ban
     line = next(iter(corpus))
     assert tokenizer(line.text, add_special_tokens=False)["input_ids"] == line.token_ids.tolist()
     report = json.loads((out / "manifest.json").read_text())["report"]
-    assert report["steps"] == len(seen["batches"])
+    assert report["steps"] == len(seen["batches"]) - 1  # one was only counted, beforehand
 
 
 def test_it_goes_on_from_a_checkpoint(corpus, text_encoder_folder, record, tmp_path):
@@ -428,7 +458,9 @@ INTERRUPTED = {  # settings, and where it starts
 
 
 @pytest.mark.parametrize("arm", INTERRUPTED)
-def test_an_interrupted_run_resumed_equals_the_whole_one(arm, corpus, top, bank, fresh, monkeypatch, tmp_path):
+def test_an_interrupted_run_resumed_equals_the_whole_one(
+    arm, corpus, top, sentences, bank, fresh, monkeypatch, tmp_path
+):
     (settings, start), training = (
         INTERRUPTED[arm],
         {**TRAINING, "max_steps": 6, "save_strategy": "steps", "save_steps": 3},
@@ -440,7 +472,8 @@ def test_an_interrupted_run_resumed_equals_the_whole_one(arm, corpus, top, bank,
             lm.train(replace(CONTROL, training=training), corpus, out, **options, **resume)
         else:
             config = replace(CONFIG, training=training, **settings)
-            voken.train(config, top if arm == "soft" else corpus, out, bank=bank, **options, **resume)
+            vokens = {"soft": top, "sentence": sentences}.get(arm, corpus)
+            voken.train(config, vokens, out, bank=bank, **options, **resume)
 
     assert resumes_exactly(monkeypatch, LmObjective if settings is None else VokenObjective, train, tmp_path)
 
@@ -451,3 +484,24 @@ def test_a_run_with_other_settings_or_vokens_is_not_resumed(corpus, fresh, tmp_p
         voken.train(replace(CONFIG, labelled="masked"), corpus, tmp_path / "run", start=fresh, resume=True)
     with pytest.raises(ArtifactError, match="already holds a finished encoder"):
         voken.train(CONFIG, corpus, tmp_path / "run", start=fresh)
+
+
+def test_one_voken_a_sentence_needs_the_vokens_of_sentences(corpus, sentences, tokenizer, fresh, tmp_path):
+    config = replace(CONFIG, labelled="sentence", packed=False, training={**TRAINING, "max_steps": 1})
+    with pytest.raises(ConfigError, match=r"labelled=sentence: .* the vokens of tokens"):
+        voken.train(config, corpus, tmp_path / "a", start=fresh)
+    with pytest.raises(ConfigError, match="a decoder reads nothing before its first token"):
+        voken.train(config, sentences, tmp_path / "b", start=DECODER)
+    carried = revokenize(sentences, tokenizer, tmp_path / "carried")
+    assert voken.train(config, carried, tmp_path / "c", start=fresh).is_dir()
+
+
+@pytest.mark.parametrize(("lm_weight", "has_head", "keeps"), [(0, False, False), (0, True, True), (1, False, True)])
+def test_a_head_that_was_never_trained_is_not_kept(
+    lm_weight, has_head, keeps, corpus, fresh, text_encoder_folder, tmp_path
+):
+    config = replace(CONFIG, lm_weight=lm_weight, training={**TRAINING, "max_steps": 1})
+    out = voken.train(config, corpus, tmp_path / "run", start=text_encoder_folder if has_head else fresh)
+    probed = ProbedEncoder.from_pretrained(out / "encoder")
+    assert (probed.masked_lm is not None) == keeps
+    assert keeps or probed.headless == NO_HEAD

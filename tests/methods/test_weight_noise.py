@@ -65,6 +65,11 @@ def test_the_result_is_a_run_of_pretraining(text_encoder_folder, like, tokenizer
     with pytest.raises(ArtifactError, match="already holds a finished encoder"):
         add_noise(text_encoder_folder, like, out)
     assert add_noise(text_encoder_folder, like, out, overwrite=True) == out
+    before = (out / "encoder" / "model.safetensors").stat().st_mtime_ns
+    assert add_noise(text_encoder_folder, like, out, resume=True) == out
+    assert (out / "encoder" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ArtifactError, match="begun with another like"):
+        add_noise(text_encoder_folder, text_encoder_folder, out, resume=True)
 
 
 def test_another_model_is_refused(text_encoder_folder, tokenizer, tmp_path):

@@ -9,12 +9,15 @@ from sightread.modules import losses
 from sightread.modules.losses import (
     batch_hinge,
     cosine_regression,
+    cosines,
     info_nce,
+    learnt_temperature,
     linear_classification,
     pairwise_hinge,
     smooth_l1_regression,
     soft_classification,
     token_classification,
+    two_way_info_nce,
 )
 
 cases = given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(2, 5))
@@ -36,8 +39,7 @@ def numpy_cosine(predictions, targets):
 
 
 def numpy_smooth_l1(predictions, targets):
-    away = np.abs(predictions - targets).ravel()
-    return np.mean([d * d / 2 if d < 1 else d - 0.5 for d in away])
+    return np.mean([sum(d * d / 2 if d < 1 else d - 0.5 for d in row) for row in np.abs(predictions - targets)])
 
 
 def numpy_soft(logits, classes, shares):
@@ -312,3 +314,31 @@ def test_half_precision_logits_are_summed_in_single_precision(dtype):
     loss = token_classification(logits, labels)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(numpy_classification(logits.double().numpy(), labels.numpy()), abs=1e-4)
+
+
+def test_contrast_under_autocast_is_that_of_single_precision():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 32)), rng.standard_normal((40, 32))
+    each, itself = torch.arange(40), torch.eye(40, dtype=torch.bool)
+    unit = [torch.from_numpy(a / np.linalg.norm(a, axis=1, keepdims=True)) for a in (x, y)]
+    torch.testing.assert_close(cosines(torch.from_numpy(x), torch.from_numpy(y)), unit[0] @ unit[1].T)
+    gradients = []
+    for kind in (torch.float64, torch.float32):
+        leaf = torch.from_numpy(x).to(kind).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.float32):
+            loss = two_way_info_nce(cosines(leaf, torch.from_numpy(y).to(kind)), each, itself, 0.01)
+        loss.backward()
+        gradients.append(leaf.grad.double())
+    assert (gradients[1] - gradients[0]).norm() < 1e-4 * gradients[0].norm()
+    assert cosines(leaf.bfloat16(), leaf.bfloat16()).dtype == torch.float32
+
+
+def test_a_temperature_at_its_floor_can_rise_again():
+    log = torch.nn.Parameter(torch.tensor(-9.0))
+    temperature = learnt_temperature(log)
+    assert temperature.item() == pytest.approx(0.01)
+    temperature.backward()
+    assert log.grad.item() == pytest.approx(0.01)
+    with torch.no_grad():
+        log += 1
+    assert learnt_temperature(log).item() == pytest.approx(0.01 * np.e)

@@ -50,6 +50,8 @@ Workers = Annotated[
 EngineName = Annotated[
     str, typer.Option("--engine", help="local: this machine; ray: the Ray cluster (needs sightread\\[ray]).")
 ]
+Pooling = Annotated[str, typer.Option(help="Feature of the vision model: pooled or mean.")]
+View = Annotated[str, typer.Option(help="What it sees of a picture: crop, whole or both.")]
 MaxSkipped = Annotated[float, typer.Option(help="Share of bad items above which it is an error.")]
 
 
@@ -121,13 +123,18 @@ def say_skipped(report: dict[str, Any]) -> None:
 def run_recipe(
     recipe: Any, out: Path, *, data: Path | None = None, workers: int, overwrite: bool, resume: bool
 ) -> None:
-    """Run a recipe into a folder, and say what it found."""
+    """Run a recipe into a folder, if that has not been done, and say what it found."""
     from sightread.artifacts import Artifact
 
+    recipe.check(data)
     artifact = Artifact.begin(out, "comparison", config=recipe, overwrite=overwrite, resume=resume)
-    table, verdict, report = recipe.run(out, data=data, workers=workers, say=typer.echo)
-    artifact.finish({"verdict": verdict})
-    typer.echo(f"\n{table}\n\n{verdict}\n\nreport: {report.resolve()}")
+    if artifact.finished:
+        typer.echo(f"{out} is finished, and nothing is left to do")
+    else:
+        table, verdict, page = recipe.run(out, data=data, workers=workers, say=typer.echo)
+        artifact.finish({"table": table, "verdict": verdict, "page": page.name})
+    found = artifact.report
+    typer.echo(f"\n{found['table']}\n\n{found['verdict']}\n\nreport: {(out / found['page']).resolve()}")
 
 
 def captions_of(captions: str, images: Path | None, only: Path | None, max_skipped: float) -> Any:

@@ -143,14 +143,19 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN",
-            help="Scores folder, or a folder that holds some; label=folder names it. Or one recipe that makes them: "
-            "recipes.MODULE:NAME.",
+            help="Scores folder, or a folder that holds some; label=folder names it. Or one recipe that makes them, "
+            "recipes.MODULE:NAME; what there is, the bare word recipes tells.",
         ),
     ],
     out: Out,
     data: Annotated[Path | None, typer.Option(help="Folder of a recipe's data, where it needs some.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that share the cores in a recipe.", min=1)] = 1,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A recipe's setting as key=value: seeds=0,1 or, within, pretraining.max_steps=9; repeatable."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
@@ -164,12 +169,16 @@ def compare(
     """
     from sightread.artifacts import Artifact
     from sightread.compare import compare_runs
-    from sightread.recipes import is_recipe
+    from sightread.config import override
+    from sightread.recipes import is_recipe, load_recipe
     from sightread.report import as_text, write_comparison
     from sightread.runs import read_runs
 
-    if is_recipe(runs[0]):
-        _run_recipe(runs, out, data, workers, settings or [], overwrite, resume)
+    if any(map(is_recipe, runs)):
+        if len(runs) > 1:
+            raise ConfigError(f"one recipe at a time, and nothing beside it; {len(runs)} names were given")
+        recipe = override(load_recipe(runs[0]), settings or [])
+        run_recipe(recipe, out, data=data, workers=workers, overwrite=overwrite, resume=resume)
         return
     if data or settings or resume:
         raise ConfigError("--data, --set and --resume are for recipes; scores folders are only read")
@@ -180,19 +189,6 @@ def compare(
     artifact.finish({"verdicts": comparison.verdicts(), "notes": comparison.notes()})
     typer.echo("\n\n".join([as_text(comparison), "\n".join(comparison.verdicts())]))
     typer.echo(f"\nreport: {(out / 'comparison.html').resolve()}")
-
-
-def _run_recipe(
-    names: list[str], out: Path, data: Path | None, workers: int, settings: list[str], overwrite: bool, resume: bool
-) -> None:
-    from sightread.config import override
-    from sightread.recipes import load_recipe
-    from sightread.runtime import data_root
-
-    if len(names) > 1:
-        raise ConfigError(f"one recipe at a time; {len(names)} were given")
-    recipe = override(load_recipe(names[0]), settings)
-    run_recipe(recipe, out, data=data or data_root(), workers=workers, overwrite=overwrite, resume=resume)
 
 
 def _say_scores(summaries: dict[str, Any], report: dict[str, Any]) -> None:

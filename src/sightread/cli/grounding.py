@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +17,11 @@ from sightread.cli.app import (
     Only,
     Out,
     Overwrite,
+    Pooling,
     Resume,
     Seed,
     Settings,
+    View,
     VokenizerPath,
     captions_of,
     check_writable,
@@ -29,12 +32,18 @@ from sightread.cli.app import (
 )
 from sightread.errors import ConfigError
 
+Images = Annotated[str, typer.Option("--images", help="Folder of pictures, saved data set, or hf:NAME.")]
+Size = Annotated[int | None, typer.Option("--size", help="V, number of pictures. [default: all]")]
+Choose = Annotated[str, typer.Option(help="How to choose them: random or diverse.")]
+ImageColumn = Annotated[str, typer.Option(help="Image column of a data set.")]
+Split = Annotated[str, typer.Option(help="Split of a data set.")]
+
 
 @verb
 def demo(
     out: Out = Path("demo"),
     seeds: Annotated[int, typer.Option(help="How many worlds; of three the interval is often too wide to tell.")] = 4,
-    workers: Annotated[int, typer.Option(help="Processes that share the cores.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that share the cores.", min=1)] = 2,
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
@@ -42,13 +51,13 @@ def demo(
 
     Example: `sightread demo --out demo`
     """
-    from sightread.experiments.world import WorldExperiment
+    from sightread.recipes.world import demo as recipe
 
     if seeds < 2:
         raise ConfigError(f"--seeds {seeds}: an interval needs at least 2")
-    typer.echo(f"{seeds} worlds, 5 encoders each, on {workers} processes; this takes some minutes")
-    recipe = WorldExperiment(seeds=tuple(range(seeds)))
-    run_recipe(recipe, out, workers=workers, overwrite=overwrite, resume=resume)
+    worlds = replace(recipe(), seeds=tuple(range(seeds)))
+    typer.echo(f"{seeds} worlds, {len(worlds.arms)} encoders each, on {workers} processes; this takes some minutes")
+    run_recipe(worlds, out, workers=workers, overwrite=overwrite, resume=resume)
 
 
 @verb
@@ -66,16 +75,16 @@ def world(out: Out, seed: Seed = 0, overwrite: Overwrite = False, settings: Sett
 
 @verb
 def bank(
-    images: Annotated[str, typer.Option(help="Folder of pictures, saved data set, or hf:NAME.")],
+    images: Images,
     image_encoder: Annotated[str, typer.Option(help="Folder or Hub name of a vision model.")],
     out: Out,
-    size: Annotated[int | None, typer.Option(help="V, number of pictures. [default: all]")] = None,
-    choose: Annotated[str, typer.Option(help="How to choose them: random or diverse.")] = "random",
-    pooling: Annotated[str, typer.Option(help="Feature of the vision model: pooled or mean.")] = "pooled",
-    view: Annotated[str, typer.Option(help="What it sees of a picture: crop, whole or both.")] = "crop",
+    size: Size = None,
+    choose: Choose = "random",
+    pooling: Pooling = "pooled",
+    view: View = "crop",
     seed: Seed = 0,
-    image_column: Annotated[str, typer.Option(help="Image column of a data set.")] = "image",
-    split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
+    image_column: ImageColumn = "image",
+    split: Split = "train",
     only: Only = None,
     cache: Cache = None,
     max_skipped: MaxSkipped = 0.1,
@@ -86,30 +95,29 @@ def bank(
     Example: `sightread bank --images photos --image-encoder microsoft/resnet-50 --size 50000 --out bank`
     """
     from sightread.artifacts import Artifact
-    from sightread.bank import CHOICES, KIND, build_bank
-    from sightread.config import check_choice
-    from sightread.data.captions import read_ids
-    from sightread.data.images import read_pictures
+    from sightread.bank import KIND, build_bank
     from sightread.encoders.image import ImageEncoder
 
-    check_choice("--choose", choose, CHOICES)
-    pictures = read_pictures(images, column=image_column, split=split, only=read_ids(only) if only else None)
+    pictures = _pictures(images, image_column, split, only, choose)
     encoder = ImageEncoder.from_pretrained(image_encoder, pooling, view)
-    config = {
-        "size": size,
-        "choose": choose,
-        "seed": seed,
-        "image_encoder": image_encoder,
-        "pooling": pooling,
-        "view": view,
-    }
+    chosen: dict[str, Any] = {"size": size, "choose": choose, "seed": seed}
+    config = {**chosen, "image_encoder": image_encoder, "pooling": pooling, "view": view}
     artifact = Artifact.begin(out, KIND, config=config, overwrite=overwrite)
-    made, report = build_bank(
-        pictures, encoder, size=size, choose=choose, seed=seed, cache=cache, max_skipped=max_skipped
-    )
+    made, report = build_bank(pictures, encoder, **chosen, cache=cache, max_skipped=max_skipped)
     made.save_into(artifact, report)
     say_skipped(report["skipped"])
     typer.echo(f"{len(made)} pictures in {out}")
+
+
+def _pictures(images: str, column: str, split: str, only: Path | None, choose: str) -> Any:
+    """The pictures that a bank is chosen from, once it is known that the way to choose is one."""
+    from sightread.bank import CHOICES
+    from sightread.config import check_choice
+    from sightread.data.captions import read_ids
+    from sightread.data.images import read_pictures
+
+    check_choice("--choose", choose, CHOICES)
+    return read_pictures(images, column=column, split=split, only=read_ids(only) if only else None)
 
 
 @verb
@@ -156,14 +164,14 @@ def match(
 @verb
 def clip(
     model: Annotated[str, typer.Option(help="Folder or Hub name of a CLIP or SigLIP.")],
-    images: Annotated[str, typer.Option(help="Folder of pictures, saved data set, or hf:NAME.")],
+    images: Images,
     out: Out,
     level: Annotated[str, typer.Option(help="What looks for a picture: token or sentence.")] = "token",
-    size: Annotated[int | None, typer.Option(help="V, number of pictures. [default: all]")] = None,
-    choose: Annotated[str, typer.Option(help="How to choose them: random or diverse.")] = "random",
+    size: Size = None,
+    choose: Choose = "random",
     seed: Seed = 0,
-    image_column: Annotated[str, typer.Option(help="Image column of a data set.")] = "image",
-    split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
+    image_column: ImageColumn = "image",
+    split: Split = "train",
     only: Only = None,
     cache: Cache = None,
     max_skipped: MaxSkipped = 0.1,
@@ -174,23 +182,17 @@ def clip(
     Example: `sightread clip --model openai/clip-vit-base-patch32 --images photos --size 50000 --out vokenizer`
     """
     from sightread.artifacts import Artifact
-    from sightread.bank import CHOICES, build_bank
+    from sightread.bank import build_bank
     from sightread.config import check_choice
-    from sightread.data.captions import read_ids
-    from sightread.data.images import read_pictures
     from sightread.encoders.clip import ClipTowers
     from sightread.encoders.features import LEVELS
     from sightread.vokenizer import KIND, Vokenizer
 
-    check_choice("--choose", choose, CHOICES)
     check_choice("--level", level, LEVELS)
-    pictures = read_pictures(images, column=image_column, split=split, only=read_ids(only) if only else None)
-    towers = ClipTowers.from_pretrained(model)
-    config = {"model": model, "size": size, "choose": choose, "seed": seed, "level": level}
-    artifact = Artifact.begin(out, KIND, config=config, overwrite=overwrite)
-    made, report = build_bank(
-        pictures, towers.image_encoder, size=size, choose=choose, seed=seed, cache=cache, max_skipped=max_skipped
-    )
+    pictures, towers = _pictures(images, image_column, split, only, choose), ClipTowers.from_pretrained(model)
+    chosen: dict[str, Any] = {"size": size, "choose": choose, "seed": seed}
+    artifact = Artifact.begin(out, KIND, config={**chosen, "model": model, "level": level}, overwrite=overwrite)
+    made, report = build_bank(pictures, towers.image_encoder, **chosen, cache=cache, max_skipped=max_skipped)
     Vokenizer.from_clip(towers, made, level).save_into(artifact, report)
     say_skipped(report["skipped"])
     typer.echo(f"vokenizer with {len(made)} pictures in {out}")

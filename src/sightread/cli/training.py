@@ -15,9 +15,11 @@ from sightread.cli.app import (
     Only,
     Out,
     Overwrite,
+    Pooling,
     Resume,
     Seed,
     Settings,
+    View,
     captions_of,
     report_of,
     say_skipped,
@@ -30,24 +32,20 @@ Start = Annotated[
     str, typer.Option("--start", help="Checkpoint to go on from; config.json, or new:bert-6L-512H, for fresh weights.")
 ]
 MatchComputeOf = Annotated[
-    Path | None, typer.Option("--match-compute-of", help="Take as many steps as cost the time of this run.")
+    Path | None, typer.Option("--match-compute-of", help="Take as many steps as cost what those of this run did.")
 ]
 
 
 @verb
 def pretrain(
     vokens: Annotated[Path, typer.Option(help="A voken corpus.")],
-    start: Annotated[
-        str, typer.Option(help="Checkpoint to go on from; config.json, or new:bert-6L-512H, for fresh weights.")
-    ],
+    start: Start,
     out: Out,
     objective: Annotated[
         str, typer.Option(help="lm (the control), classification, soft, regression or contrastive.")
     ] = "classification",
     bank: Annotated[Path | None, typer.Option(help="The vokenizer's bank; regression and contrast need it.")] = None,
-    match_compute_of: Annotated[
-        Path | None, typer.Option(help="Take as many steps as cost the time of this run.")
-    ] = None,
+    match_compute_of: MatchComputeOf = None,
     seed: Seed = 0,
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -83,8 +81,8 @@ def contrast(
     out: Out,
     images: ImagesPath = None,
     only: Only = None,
-    pooling: Annotated[str, typer.Option(help="Feature of the vision model: pooled or mean.")] = "pooled",
-    view: Annotated[str, typer.Option(help="What it sees of a picture: crop, whole or both.")] = "crop",
+    pooling: Pooling = "pooled",
+    view: View = "crop",
     cache: Cache = None,
     match_compute_of: MatchComputeOf = None,
     seed: Seed = 0,
@@ -153,6 +151,7 @@ def noise(
     out: Out,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    resume: Resume = False,
 ) -> None:
     """Write a control: a checkpoint with noise as large as what training changed in another.
 
@@ -160,6 +159,6 @@ def noise(
     """
     from sightread.methods.weight_noise import add_noise
 
-    add_noise(start, like, out, seed=seed, overwrite=overwrite)
+    add_noise(start, like, out, seed=seed, overwrite=overwrite, resume=resume)
     distance = report_of(out)["distance"]
     typer.echo(f"{distance:.4g} away from {start}; AutoModel.from_pretrained({str(out / 'encoder')!r})")

@@ -16,6 +16,7 @@ from sightread.artifacts import digest
 from sightread.checks import check_shape
 from sightread.errors import ArtifactError, ConfigError, DataError
 
+_NO_MATTER = ("_name_or_path", "transformers_version")  # of a model's config
 _UNKNOWN_TO_AUTO = {("AutoModel", "siglip_text_model"): "SiglipTextModel"}
 
 
@@ -100,11 +101,11 @@ def longest_input(model: Any, tokenizer: Any) -> int:
     return int(min(positions - offset, tokenizer.model_max_length))
 
 
-def load_model(name: str | Path, auto_class: str) -> Any:
+def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
     """Load a model through one of transformers' Auto classes, from safetensors only (never a pickle).
 
     Weights that the checkpoint lacks (often a pooler) are drawn the same at every load, so that the same folder is
-    always the same model.
+    always the same model. Options go to `from_pretrained`.
 
     Raises:
         ArtifactError: If the folder does not exist or holds no such model.
@@ -117,7 +118,7 @@ def load_model(name: str | Path, auto_class: str) -> Any:
         loader = getattr(transformers, _UNKNOWN_TO_AUTO.get((auto_class, kind), auto_class))
         with torch.random.fork_rng():
             torch.manual_seed(torch.initial_seed() if auto_class != "AutoModel" else 0)
-            return loader.from_pretrained(str(name), use_safetensors=True)
+            return loader.from_pretrained(str(name), use_safetensors=True, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
 
@@ -167,6 +168,12 @@ def weights_digest(module: nn.Module) -> str:
             tensor.flatten().view(torch.uint8).numpy().tobytes(),
         ]
     return digest(*parts)
+
+
+def config_digest(model: Any) -> str:
+    """Digest of what a model computes with, beside its weights."""
+    config = model.config.to_dict()
+    return digest(*(f"{name} {config[name]}" for name in sorted(config) if name not in _NO_MATTER))
 
 
 def build_word_tokenizer(lines: Sequence[str]) -> Any:

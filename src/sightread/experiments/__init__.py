@@ -24,6 +24,14 @@ class Outcome(NamedTuple):
 class Experiment(Protocol):
     """A comparison, its settings frozen."""
 
+    def check(self, data: Path | None) -> None:
+        """Raise a `SightreadError` before any work if the comparison cannot be run.
+
+        Args:
+            data: As for `run`.
+        """
+        ...
+
     def run(self, out: Path, *, data: Path | None, workers: int, say: Callable[[str], None]) -> Outcome:
         """Train, fine-tune and compare its arms; stages that are done in `out` are not done again.
 

@@ -6,21 +6,28 @@ comparison which was stopped goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sightread.artifacts import MANIFEST, Artifact
+from sightread.artifacts import Artifact
 from sightread.config import check_choice, check_training
-from sightread.experiments.ground import STORES, Ground, make_store
+from sightread.data.voken_corpus import VokenCorpus
+from sightread.encoders.features import image_features
+from sightread.encoders.image import ImageEncoder
+from sightread.encoders.text import config_digest, load_tokenizer, tokenizer_digest, weights_digest
+from sightread.errors import ConfigError
+from sightread.experiments.ground import LEVELS, STORES, VOKENIZERS, Ground, store_path
+from sightread.experiments.jobs import check_order
+from sightread.methods import grounded_teacher, lexical_contrast, lm, voken, weight_noise
 from sightread.pretraining import KIND, PretrainingConfig, is_fresh, start_model
 from sightread.runtime import seed_everything
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """An encoder of a comparison.
+    """An encoder of a comparison; see `check_arms`.
 
     Attributes:
         name: What it is called in tables.
@@ -40,104 +47,140 @@ class Arm:
     control: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        check_choice("method", self.method, METHODS)
-        check_choice("vokens", self.vokens, STORES)
+
+TEXT_ONLY = Arm(name="text-only", method="lm", vokens="none")
 
 
-def levels_of(arms: Sequence[Arm]) -> list[str]:
-    """The levels of the vokenizers that some arms need."""
-    return ["token", *({"sentence"} & {arm.vokens for arm in arms})]
+class Method(NamedTuple):
+    """How arms are trained.
+
+    Attributes:
+        train: What does it: arm, ground, folder.
+        config: Its settings; None if it takes none, and reads nothing.
+        rests: Whether it needs another arm.
+    """
+
+    train: Callable[[Arm, Ground, Path], None]
+    config: type[PretrainingConfig] | None = None
+    rests: bool = False
 
 
-def stores_of(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+def check_arms(arms: Sequence[Arm], starts: Iterable[str], pretraining: PretrainingConfig) -> None:
+    """Check, before any work, that arms can be trained in their order and compared.
+
+    Args:
+        arms: The arms.
+        starts: Names of what they may start from.
+        pretraining: Settings that they share.
+
+    Raises:
+        ConfigError: Naming the arm: if its method, vokens, start or control is unknown, if what it rests on does not
+            stand before it, or if its method does not take its settings; or if two have one name.
+    """
+    check_order(arms)
+    for arm in arms:
+        try:
+            check_choice("method", arm.method, METHODS)
+            check_choice("vokens", arm.vokens, STORES)
+            check_choice("start", arm.start, starts)
+            if arm.control:
+                check_choice("control", arm.control, [other.name for other in arms])
+            if METHODS[arm.method].rests and not arm.after:
+                raise ConfigError(f"{arm.method} rests on another arm; name it in `after`")
+            _config(arm, pretraining)
+        except ConfigError as error:
+            raise ConfigError(f"arm {arm.name!r}: {error}") from None
+
+
+def stores_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
     """The voken corpora that some arms read, each once: its kind, and the start whose tokenizer it has."""
-    return sorted({(arm.vokens, arm.start) for arm in arms if arm.method not in ("start", "weight noise")})
+    return sorted({(arm.vokens, arm.start) for arm in arms if METHODS[arm.method].config})
+
+
+def levels_of(arms: Iterable[Arm]) -> list[str]:
+    """The levels of the vokenizers that some arms need."""
+    needed = {LEVELS.get(kind) for kind, _ in stores_of(arms)}
+    return [level for level in VOKENIZERS if level in needed]
 
 
 def train(arm: Arm, ground: Ground) -> Path:
-    """Train an arm, if it has not been; returns the folder that `AutoModel` loads."""
+    """Train an arm, if it has not been; returns the folder that `AutoModel` loads.
+
+    Raises:
+        ArtifactError: If the voken corpus that it reads has not been made; see `make_store`.
+    """
     folder = ground.folder / arm.name
-    METHODS[arm.method](arm, ground, folder)
+    METHODS[arm.method].train(arm, ground, folder)
     return folder / "encoder"
 
 
-def _config(arm: Arm, ground: Ground, kind: type[PretrainingConfig]) -> Any:
-    """The method's config: what the arms share, and what is this one's own."""
+def _config(arm: Arm, shared: PretrainingConfig) -> Any:
+    """The method's config: what the arms share, and what is this one's own; None if it has none."""
+    kind = METHODS[arm.method].config
+    if kind is None:
+        if arm.settings:
+            raise ConfigError(f"{arm.method} takes no settings; {', '.join(arm.settings)} was given")
+        return None
     known = {f.name for f in fields(kind)} - {"training"}
     own = {name: value for name, value in arm.settings.items() if name in known}
     training = {name: value for name, value in arm.settings.items() if name not in known}
     check_training(training, known)
-    shared = {f.name: getattr(ground.pretraining, f.name) for f in fields(PretrainingConfig)}
-    return kind(**{**shared, **own, "training": {**ground.pretraining.training, **training}})
+    alike = {f.name: getattr(shared, f.name) for f in fields(PretrainingConfig)}
+    return kind(**{**alike, **own, "training": {**shared.training, **training}})
+
+
+def _pretrain(train: Callable[..., Any], arm: Arm, ground: Ground, out: Path, **more: Any) -> None:
+    corpus = VokenCorpus(store_path(arm.vokens, ground, arm.start))
+    train(_config(arm, ground.pretraining), corpus, out, start=ground.starts[arm.start], resume=True, **more)
 
 
 def _train_lm(arm: Arm, ground: Ground, out: Path) -> None:
-    from sightread.methods import lm
-
-    matched = {"match_compute_of": ground.folder / arm.after} if arm.after else {}
-    config = _config(arm, ground, PretrainingConfig)
-    lm.train(
-        config, make_store(arm.vokens, ground, arm.start), out, start=ground.starts[arm.start], resume=True, **matched
-    )
+    _pretrain(lm.train, arm, ground, out, match_compute_of=ground.folder / arm.after if arm.after else None)
 
 
 def _train_voken(arm: Arm, ground: Ground, out: Path) -> None:
-    from sightread.methods import voken
-
-    config = _config(arm, ground, voken.VokenConfig)
-    bank = ground.bank() if config.objective in voken.OF_FEATURES else None
-    voken.train(
-        config, make_store(arm.vokens, ground, arm.start), out, start=ground.starts[arm.start], bank=bank, resume=True
-    )
+    of_features = _config(arm, ground.pretraining).objective in voken.OF_FEATURES
+    _pretrain(voken.train, arm, ground, out, bank=ground.bank() if of_features else None)
 
 
 def _train_contrast(arm: Arm, ground: Ground, out: Path) -> None:
-    from sightread.encoders.features import image_features
-    from sightread.encoders.image import ImageEncoder
-    from sightread.methods import lexical_contrast
-
     encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
     features, rows, _ = image_features(encoder, ground.captions.pictures, cache=ground.features)
-    lexical_contrast.train(
-        _config(arm, ground, lexical_contrast.ContrastConfig), make_store(arm.vokens, ground, arm.start), out,
-        start=ground.starts[arm.start], captions=ground.captions.keep_pictures(rows), features=features, resume=True,
-    )  # fmt: skip
+    captions = ground.captions.keep_pictures(rows)
+    _pretrain(lexical_contrast.train, arm, ground, out, captions=captions, features=features)
 
 
 def _distil(arm: Arm, ground: Ground, out: Path) -> None:
-    from sightread.methods import grounded_teacher
-
-    grounded_teacher.train(
-        _config(arm, ground, grounded_teacher.DistillationConfig), make_store(arm.vokens, ground, arm.start), out,
-        start=ground.starts[arm.start], teacher=ground.folder / arm.after / "encoder", resume=True,
-    )  # fmt: skip
+    _pretrain(grounded_teacher.train, arm, ground, out, teacher=ground.folder / arm.after / "encoder")
 
 
 def _add_noise(arm: Arm, ground: Ground, out: Path) -> None:
-    from sightread.methods.weight_noise import add_noise
-
-    if not (out / MANIFEST).is_file():
-        add_noise(
-            ground.starts[arm.start], ground.folder / arm.after, out, seed=ground.pretraining.seed, overwrite=True
-        )
+    start, like = ground.starts[arm.start], ground.folder / arm.after
+    weight_noise.add_noise(start, like, out, seed=ground.pretraining.seed, resume=True)
 
 
 def _leave(arm: Arm, ground: Ground, out: Path) -> None:
     """The start itself, or fresh weights."""
-    from sightread.encoders.text import load_tokenizer
-
-    source = ground.starts[arm.start]
-    tokenizer = load_tokenizer(ground.tokenizers.get(arm.start, ground.tokenizer) if is_fresh(source) else source)
-    artifact = Artifact.begin(out, KIND, config={"start": str(source)}, resume=True)
+    source, seed = ground.starts[arm.start], ground.pretraining.seed
+    tokenizer = load_tokenizer(ground.tokenizer_of(arm.start) if is_fresh(source) else source)
+    seed_everything(seed)
+    model = start_model(source, tokenizer)
+    inputs = {
+        "start": weights_digest(model), "start_config": config_digest(model.encoder),
+        "tokenizer": tokenizer_digest(tokenizer),
+    }  # fmt: skip
+    artifact = Artifact.begin(out, KIND, config={"seed": seed}, inputs=inputs, resume=True)
     if not artifact.finished:
-        seed_everything(ground.pretraining.seed)
-        start_model(source, tokenizer).save_pretrained(artifact.path / "encoder")
+        model.save_pretrained(artifact.path / "encoder", with_head=not model.fresh_head)
         tokenizer.save_pretrained(artifact.path / "encoder")
-        artifact.finish({})
+        artifact.finish()
 
 
-METHODS: Mapping[str, Callable[[Arm, Ground, Path], None]] = {
-    "lm": _train_lm, "voken": _train_voken, "lexical contrast": _train_contrast, "grounded teacher": _distil,
-    "weight noise": _add_noise, "start": _leave,
-}  # fmt: skip
+METHODS: Mapping[str, Method] = {
+    "lm": Method(_train_lm, PretrainingConfig),
+    "voken": Method(_train_voken, voken.VokenConfig),
+    "lexical contrast": Method(_train_contrast, lexical_contrast.ContrastConfig),
+    "grounded teacher": Method(_distil, grounded_teacher.DistillationConfig, rests=True),
+    "weight noise": Method(_add_noise, rests=True),
+    "start": Method(_leave),
+}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
 from sightread.pretraining import PretrainingConfig
+from sightread.vokenization.engines import Engine, here
 
 if TYPE_CHECKING:
     from sightread.bank import ImageBank
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 TOP = 5  # pictures a token, for soft vokens
 VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
+LEVELS = {
+    "matched": "token", "top": "token", "random": "token", "shuffled": "token", "frequency": "token",
+    "sentence": "sentence",
+}  # fmt: skip
+"""The level of the vokenizer that a kind of voken corpus rests on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +36,14 @@ class Ground:
         corpus: The text.
         captions: Captioned pictures that the vokenizers, and methods that see captions, learn from.
         tokenizer: The tokenizer of the text, a folder or Hub name.
-        vokenizers: Folders of vokenizers by level, "token" or "sentence".
+        vokenizers: Folders of the vokenizers that are needed, by level, "token" or "sentence".
         image_encoder: Folder or Hub name of the image encoder.
         image_options: Its pooling and view; see `ImageEncoder`.
         features: Folder that keeps the pictures' features.
         starts: Where arms begin, by name: a checkpoint, or what makes fresh weights; see `pretraining.start_model`.
         pretraining: Settings that all arms share, the seed among them.
         tokenizers: Other tokenizers, by the start that needs them; vokens are carried over to them.
-        options: How voken corpora are written; see `vokenization.job.Options`.
+        engine: Where shards of voken corpora are made.
     """
 
     folder: Path
@@ -51,38 +57,48 @@ class Ground:
     starts: Mapping[str, str | Path]
     pretraining: PretrainingConfig
     tokenizers: Mapping[str, str | Path] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    engine: Engine = here
 
     def bank(self) -> ImageBank:
         """The pictures that vokens are chosen from."""
         from sightread.bank import ImageBank
 
-        return ImageBank.load(self.vokenizers["token"] / "bank")
+        return ImageBank.load(next(iter(self.vokenizers.values())) / "bank")
+
+    def tokenizer_of(self, start: str) -> str | Path:
+        """The tokenizer that an arm with this start reads by."""
+        return self.tokenizers.get(start, self.tokenizer)
+
+
+def store_path(kind: str, ground: Ground, start: str = "") -> Path:
+    """Where the voken corpus of this kind lies, for the tokenizer of a start."""
+    return ground.folder / (f"vokens-{kind}-{start}" if start in ground.tokenizers else f"vokens-{kind}")
 
 
 def make_store(kind: str, ground: Ground, start: str = "") -> VokenCorpus:
-    """The voken corpus of this kind, a key of `STORES`, for the tokenizer of a start; made if it is not there."""
+    """The voken corpus of this kind, a key of `STORES`, for the tokenizer of a start; made if it is not there.
+
+    What a vokenizer chose is carried over to another tokenizer; everything else is made anew for it.
+    """
     from sightread.encoders.text import load_tokenizer
     from sightread.vokenization.revokenize import revokenize
 
-    if start not in ground.tokenizers:
-        return STORES[kind](ground, load_tokenizer(ground.tokenizer), ground.folder / f"vokens-{kind}")
-    tokenizer, out = load_tokenizer(ground.tokenizers[start]), ground.folder / f"vokens-{kind}-{start}"
-    if kind == "none":
-        return STORES[kind](ground, tokenizer, out)
-    return revokenize(make_store(kind, ground), tokenizer, out, resume=True, **ground.options)
+    tokenizer, out = load_tokenizer(ground.tokenizer_of(start)), store_path(kind, ground, start)
+    if start in ground.tokenizers and kind in ("matched", "top", "sentence"):
+        return revokenize(make_store(kind, ground), tokenizer, out, resume=True, engine=ground.engine)
+    return STORES[kind](ground, start, tokenizer, out)
 
 
-Maker = Callable[[Ground, Any, Path], "VokenCorpus"]
+Maker = Callable[[Ground, str, Any, Path], "VokenCorpus"]
 
 
 def _text(corpus_of: Callable[[Ground], Corpus]) -> Maker:
     """Tokenized text."""
 
-    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
+    def make(ground: Ground, start: str, tokenizer: Any, out: Path) -> VokenCorpus:
         from sightread.vokenization.job import tokenize
 
-        return tokenize(corpus_of(ground), tokenizer, out, resume=True, **ground.options)
+        return tokenize(corpus_of(ground), tokenizer, out, resume=True, engine=ground.engine)
 
     return make
 
@@ -108,12 +124,12 @@ def _as_long_as_captions(ground: Ground) -> Corpus:
 def _matched(level: str, top: int = 1) -> Maker:
     """The vokenizer's choice."""
 
-    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
+    def make(ground: Ground, start: str, tokenizer: Any, out: Path) -> VokenCorpus:
         from sightread.vokenization.job import vokenize
         from sightread.vokenizer import Vokenizer
 
         vokenizer = Vokenizer.from_pretrained(ground.vokenizers[level])
-        return vokenize(ground.corpus, vokenizer, out, top=top, resume=True, **ground.options)
+        return vokenize(ground.corpus, vokenizer, out, top=top, resume=True, engine=ground.engine)
 
     return make
 
@@ -121,13 +137,14 @@ def _matched(level: str, top: int = 1) -> Maker:
 def _baseline(kind: str, source: str) -> Maker:
     """A simple rule's choice, for the tokens of another store."""
 
-    def make(ground: Ground, tokenizer: Any, out: Path) -> VokenCorpus:
+    def make(ground: Ground, start: str, tokenizer: Any, out: Path) -> VokenCorpus:
         from sightread.vokenization.baselines import BASELINES
 
         more: dict[str, Any] = {} if kind == "tokens" else {"seed": ground.pretraining.seed}
         if kind == "term-frequency":
             more |= {"captions": ground.captions, "bank": ground.bank()}
-        return BASELINES[kind](make_store(source, ground), tokenizer, out, resume=True, **more, **ground.options)
+        rests_on = make_store(source, ground, start)
+        return BASELINES[kind](rests_on, tokenizer, out, resume=True, engine=ground.engine, **more)
 
     return make
 
@@ -139,4 +156,4 @@ STORES: Mapping[str, Maker] = {
     "random": _baseline("random", "matched"), "shuffled": _baseline("shuffle", "matched"),
     "tokens": _baseline("tokens", "none"), "frequency": _baseline("term-frequency", "none"),
 }  # fmt: skip
-"""How each kind of voken corpus is made: text, or vokens, of a ground, for a tokenizer, in a folder."""
+"""How each kind of voken corpus is made: text, or vokens, of a ground, for a start and its tokenizer, in a folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -43,18 +44,27 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
         workers: Processes that share the cores; with one, all is done here.
 
     Raises:
-        ConfigError: If two jobs have one name, or one does not stand after the job that it rests on.
+        ConfigError: As `check_order`.
     """
-    names = [job.name for job in jobs]
-    for place, job in enumerate(jobs):
-        before = names[:place]
+    check_order(jobs)
+    following = {name: [job for job in jobs if job.after == name] for name in ["", *(job.name for job in jobs)]}
+    return _run_here(following) if workers == 1 else _run_apart(following, workers)
+
+
+def check_order(named: Sequence[Any]) -> None:
+    """Raise `ConfigError` if two jobs have one name, or one does not stand after the one that it rests on.
+
+    Args:
+        named: Whatever has a `name` and an `after`.
+    """
+    before = list[str]()
+    for job in named:
         if job.name in before:
             raise ConfigError(f"{job.name!r} stands twice; give each a name of its own")
         if job.after and job.after not in before:
             known = ", ".join(before) or "nothing"
             raise ConfigError(f"{job.name!r} rests on {job.after!r}, which must stand before it; there stands {known}")
-    following = {name: [job for job in jobs if job.after == name] for name in ["", *names]}
-    return _run_here(following) if workers == 1 else _run_apart(following, workers)
+        before.append(job.name)
 
 
 def _run_here(following: dict[str, list[Job]]) -> Iterator[Done]:
@@ -66,14 +76,20 @@ def _run_here(following: dict[str, list[Job]]) -> Iterator[Done]:
 
 
 def _run_apart(following: dict[str, list[Job]], workers: int) -> Iterator[Done]:
-    with worker_pool(workers) as pool:
+    before = set(multiprocessing.active_children())
+    pool = worker_pool(workers)
 
-        def submit(jobs: Sequence[Job]) -> dict[Future[Any], Job]:
-            return {pool.submit(job.function, *job.arguments): job for job in jobs}
+    def submit(jobs: Sequence[Job]) -> dict[Future[Any], Job]:
+        return {pool.submit(job.function, *job.arguments): job for job in jobs}
 
+    try:
         running = submit(following[""])
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, result = running.pop(future), future.result()
                 running |= submit(following[job.name])
                 yield Done(job, result)
+    finally:  # after a fault, or Ctrl-C, nothing that waits is begun, and nothing that runs is waited for
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()

@@ -3,49 +3,59 @@
     sightread compare recipes.flickr8k:flickr8k --data DATA --set text_encoder=MINILM --out flickr8k
 
 Every stage is a folder below `--out`: `vokenizer`, `vokens-…`, one for each arm, `scores/<arm>/<task>`, and the
-comparison of `sightread compare`; run again with --resume, it goes on where it stopped. Paths are taken below `--data`
-where they are there, else they name a repository of the Hub. For the paper-sized recipes `--data` holds
+comparison of `sightread compare`; run again with --resume, it goes on where it stopped. Paths are taken below `--data`;
+a model may be a name on the Hub instead, and data `hf:NAME`. For the paper-sized recipes `--data` holds
 
     coco/captions_train2017.json, coco/train2017/   captioned pictures
     vg/                                             pictures of the bank: Visual Genome without those of COCO
-    wikipedia.txt.gz                                a paragraph a line
-    glue/SST-2, glue/QNLI, glue/QQP, glue/MNLI      official files
+    wikipedia.txt.gz, wiki103.txt.gz                a paragraph a line
+    glue/SST-2, glue/QNLI, glue/QQP, glue/MNLI, squad, squad2, swag   official files
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
-from sightread.errors import ConfigError
+from sightread.errors import ConfigError, DataError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import Arm, levels_of, stores_of, train
+from sightread.experiments.arms import (
+    Arm,
+    check_arms,
+    levels_of,
+    stores_of,
+    train,
+)
 from sightread.experiments.ground import VOKENIZERS, Ground, make_store
 from sightread.experiments.jobs import Job, run_jobs
+from sightread.experiments.presets import Preset
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
-from sightread.runtime import quiet_progress
+from sightread.runtime import data_root, quiet_progress
+from sightread.vokenization.job import engine_of
 
 if TYPE_CHECKING:
     from sightread.data.captions import Captions
 
-TEXT_ONLY = Arm(name="text-only", method="lm", vokens="none")
+MODEL, DATA = r"new:.+|[\w.-]+/[\w.-]+", "hf:.+"  # what else than a path below the data may name a model, or data
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealExperiment:
-    """A comparison on real data: its arms, and all settings. Paths are below `--data`, or names on the Hub.
+    """A comparison on real data: its arms, and all settings. Paths are below `--data`; models may be Hub names.
 
     Attributes:
         arms: What is compared; the first is the control.
-        text_encoder: The vokenizer's text encoder.
+        text_encoder: The vokenizer's text encoder, whose tokenizer all arms read by, but for `tokenizers`.
         image_encoder: Its image encoder.
         captions: Captions that it learns from.
         images: Their pictures.
@@ -85,52 +95,67 @@ class RealExperiment:
     num_train: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
+    def check(self, data: Path | None) -> None:
+        """See `Experiment`.
+
+        Raises:
+            ConfigError: If no data is given, or no text encoder; or if arms cannot be trained, as `check_arms`.
+            DataError: If captions, pictures, corpus or a task are not there, or a model neither there nor on the Hub.
+            ArtifactError: If an encoder cannot be loaded.
+        """
+        from sightread.encoders.image import ImageEncoder
+        from sightread.encoders.text import TextEncoder
+        from sightread.tasks import load_task
+
+        data = _root(data)
+        if not self.text_encoder:
+            raise ConfigError("this recipe takes any text encoder; name a folder or Hub name: --set text_encoder=…")
+        check_arms(self.arms, self.starts, self.pretraining)
+        ground = _ground(self, data, Path())
+        if self.test_split:
+            _captions(self, data, self.test_split)
+        if self.bank:
+            _place(data, self.bank, DATA)
+        for task, folder in self.tasks.items():
+            load_task(task, _place(data, folder, DATA)).load("train")
+        TextEncoder.from_pretrained(ground.tokenizer, self.matching.layers)
+        ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
+
     def run(
         self, out: Path, *, data: Path | None = None, workers: int = 1, say: Callable[[str], None] = print
     ) -> Outcome:
         """See `Experiment`; writes the comparison, and `results.json` with retrieval scores and seconds.
 
         Raises:
-            ConfigError: If no data is given, or no text encoder; or if an arm stands before the one that it rests on.
-            DataError: If captions, corpus or a task are not there.
+            SightreadError: As `check`.
         """
-        from sightread.compare import compare_runs
-        from sightread.report import as_text, write_comparison
-        from sightread.runs import read_runs
-        from sightread.tasks import load_task
-
-        if data is None:
-            raise ConfigError("this recipe reads real data; give --data, or set SIGHTREAD_DATA")
-        if not self.text_encoder:
-            raise ConfigError("this recipe takes any text encoder; name a folder or Hub name: --set text_encoder=…")
         quiet_progress()
-        ground, shared = _ground(self, data, out), (self, data, out)
-        for task, folder in self.tasks.items():  # what is missing is said now, and not after days
-            load_task(task, _place(data, folder)).load("train")
-        stages = {
+        self.check(data)
+        out.mkdir(parents=True, exist_ok=True)
+        data, timed = _root(data), partial(_timed, out / "results.json", say)
+        ground = replace(_ground(self, data, out), engine=engine_of("local", workers))
+        if ground.vokenizers:
+            with timed("matching"):
+                _match(self, data, ground)
+        if self.test_split and "token" in ground.vokenizers:
+            with timed("retrieval") as results:
+                results["retrieval"] = _retrieval(self, data, ground)
+        for kind, start in stores_of(self.arms):
+            with timed(f"vokens: {kind} {start}"):
+                make_store(kind, ground, start)
+        for stage, jobs in self._jobs(data, out).items():
+            with timed(stage):
+                for job, _ in run_jobs(jobs, workers):
+                    say(f"  {job.name}")
+        return _compare(self, out)
+
+    def _jobs(self, data: Path, out: Path) -> dict[str, list[Job]]:
+        shared = self, data, out
+        return {
             "pre-training": [Job(arm.name, pretrain_arm, (*shared, arm), arm.after) for arm in self.arms],
             "fine-tuning": [Job(f"{arm.name} on {task}", finetune_arm, (*shared, arm, task))
                             for arm in self.arms for task in self.tasks],
         }  # fmt: skip
-        done = {stage: run_jobs(jobs, workers) for stage, jobs in stages.items()}  # begun when they are asked for
-        results: dict[str, Any] = {"seconds": {}}
-        with _timed(results, "matching", say):
-            _match(self, data, out)
-        if self.test_split:
-            with _timed(results, "retrieval", say):
-                results["retrieval"] = _retrieval(self, data, out)
-        for kind, start in stores_of(self.arms):
-            with _timed(results, f"vokens: {kind} {start}", say):
-                make_store(kind, ground, start)
-        for stage, jobs in done.items():
-            with _timed(results, stage, say):
-                for job, _ in jobs:
-                    say(f"  {job.name}")
-        runs = read_runs([f"{arm.name}={out / 'scores' / arm.name}" for arm in self.arms])
-        comparison = compare_runs(runs, controls={arm.name: arm.control for arm in self.arms if arm.control})
-        write_comparison(out, comparison)
-        write_atomic(out / "results.json", json.dumps(results, indent=1))
-        return Outcome(as_text(comparison), "\n".join(comparison.verdicts()), out / "comparison.html")
 
 
 def pretrain_arm(experiment: RealExperiment, data: Path, out: Path, arm: Arm) -> None:
@@ -145,70 +170,83 @@ def finetune_arm(experiment: RealExperiment, data: Path, out: Path, arm: Arm, ta
     from sightread.tasks import load_task
 
     quiet_progress()
-    config = replace(experiment.finetuning, num_train=experiment.num_train)
+    config = Preset(config=replace(experiment.finetuning, num_train=experiment.num_train)).settings(task)
     finetune_seeds(
-        out / arm.name / "encoder", load_task(task, _place(data, experiment.tasks[task])), seeds=experiment.seeds,
+        out / arm.name / "encoder", load_task(task, _place(data, experiment.tasks[task], DATA)), seeds=experiment.seeds,
         config=config, out=out / "scores" / arm.name / task, resume=True,
     )  # fmt: skip
 
 
-def _place(data: Path, name: str) -> Path | str:
-    """A path below the data, or else a name on the Hub."""
-    return data / name if (data / name).exists() else name
+def _root(data: Path | None) -> Path:
+    if root := data or data_root():
+        return root
+    raise ConfigError("this recipe reads real data; give --data, or set SIGHTREAD_DATA")
+
+
+def _place(data: Path, name: str, elsewhere: str) -> Path | str:
+    """A path below the data, or a name that is no path; never what happens to lie in the current folder."""
+    if (data / name).exists():
+        return data / name
+    if re.fullmatch(elsewhere, name) and not Path(name).exists():
+        return name
+    also = "hf:NAME" if elsewhere == DATA else "a name on the Hub"
+    raise DataError(f"there is no {data / name}; give a path below {data}, a whole path, or {also}")
 
 
 def _captions(experiment: RealExperiment, data: Path, split: str) -> Captions:
     from sightread.data.captions import read_captions, read_ids
 
-    captions = read_captions(_place(data, experiment.captions), data / experiment.images)
+    captions = read_captions(_place(data, experiment.captions, DATA), data / experiment.images)
     return captions.only(read_ids(data / split)) if split else captions
 
 
 def _ground(experiment: RealExperiment, data: Path, out: Path) -> Ground:
     from sightread.data.corpora import Corpus
 
-    starts = {name: _place(data, start or experiment.text_encoder) for name, start in experiment.starts.items()}
+    def model(name: str) -> Path | str:
+        return _place(data, name, MODEL)
+
     return Ground(
-        folder=out, corpus=Corpus(_place(data, experiment.corpus), max_lines=experiment.corpus_lines),
-        captions=_captions(experiment, data, experiment.split), tokenizer=out / "vokenizer" / "text_encoder",
-        vokenizers={level: out / name for level, name in VOKENIZERS.items()},
-        image_encoder=_place(data, experiment.image_encoder), features=out / "features", starts=starts,
+        folder=out, corpus=Corpus(_place(data, experiment.corpus, DATA), max_lines=experiment.corpus_lines),
+        captions=_captions(experiment, data, experiment.split), tokenizer=model(experiment.text_encoder),
+        vokenizers={level: out / VOKENIZERS[level] for level in levels_of(experiment.arms)},
+        image_encoder=model(experiment.image_encoder), features=out / "features",
         image_options={"pooling": experiment.matching.pooling, "view": experiment.matching.view},
-        tokenizers={start: _place(data, name) for start, name in experiment.tokenizers.items()},
+        starts={name: model(start or experiment.text_encoder) for name, start in experiment.starts.items()},
+        tokenizers={start: model(name) for start, name in experiment.tokenizers.items()},
         pretraining=experiment.pretraining,
     )  # fmt: skip
 
 
-def _match(experiment: RealExperiment, data: Path, out: Path) -> None:
+def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:
+    """Train the vokenizers that arms need."""
     from sightread.bank import build_bank
     from sightread.data.images import read_pictures
     from sightread.encoders.image import ImageEncoder
     from sightread.encoders.text import TextEncoder
     from sightread.methods import matching
 
-    captions, settings = _captions(experiment, data, experiment.split), experiment.matching
-    source, bank, cache = _place(data, experiment.image_encoder), None, out / "features"
-    image_encoder = ImageEncoder.from_pretrained(source, settings.pooling, settings.view)
+    settings, captions, bank = experiment.matching, ground.captions, None
+    image_encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
     if experiment.bank or experiment.bank_size:
-        pictures = read_pictures(str(_place(data, experiment.bank))) if experiment.bank else captions.pictures
-        kept = out / "features-bank" if experiment.bank else cache
-        bank, _ = build_bank(pictures, image_encoder, size=experiment.bank_size, seed=settings.seed, cache=kept)
-    for level in levels_of(experiment.arms):
+        pictures = read_pictures(str(_place(data, experiment.bank, DATA))) if experiment.bank else captions.pictures
+        cache = ground.folder / "features-bank" if experiment.bank else ground.features
+        bank, _ = build_bank(pictures, image_encoder, size=experiment.bank_size, seed=settings.seed, cache=cache)
+    for level, folder in ground.vokenizers.items():
         matching.train(
-            replace(settings, level=level), captions, out / VOKENIZERS[level], cache=cache, resume=True, bank=bank,
-            text_encoder=TextEncoder.from_pretrained(_place(data, experiment.text_encoder), settings.layers),
-            image_encoder=image_encoder,
+            replace(settings, level=level), captions, folder, cache=ground.features, resume=True, bank=bank,
+            text_encoder=TextEncoder.from_pretrained(ground.tokenizer, settings.layers), image_encoder=image_encoder,
         )  # fmt: skip
 
 
-def _retrieval(experiment: RealExperiment, data: Path, out: Path) -> dict[str, Any]:
+def _retrieval(experiment: RealExperiment, data: Path, ground: Ground) -> dict[str, Any]:
     from sightread.analysis.retrieval import bag_of_words_scores, retrieval_scores
     from sightread.encoders.features import image_features
     from sightread.vokenizer import Vokenizer
 
-    caches = out / "features", out / "features-test"
-    parts = [_captions(experiment, data, split) for split in (experiment.split, experiment.test_split)]
-    vokenizer = Vokenizer.from_pretrained(out / "vokenizer")
+    caches = ground.features, ground.folder / "features-test"
+    parts = [ground.captions, _captions(experiment, data, experiment.test_split)]
+    vokenizer = Vokenizer.from_pretrained(ground.vokenizers["token"])
     scores = retrieval_scores(vokenizer, parts[1], cache=caches[1])
     features = [
         image_features(vokenizer.image_encoder, part.pictures, cache=cache)[0]
@@ -217,9 +255,25 @@ def _retrieval(experiment: RealExperiment, data: Path, out: Path) -> dict[str, A
     return scores | {"bag_of_words": bag_of_words_scores(parts[0], features[0], parts[1], features[1])}
 
 
+def _compare(experiment: RealExperiment, out: Path) -> Outcome:
+    from sightread.compare import compare_runs
+    from sightread.report import as_text, write_comparison
+    from sightread.runs import read_runs
+
+    runs = read_runs([f"{arm.name}={out / 'scores' / arm.name}" for arm in experiment.arms])
+    comparison = compare_runs(runs, controls={arm.name: arm.control for arm in experiment.arms if arm.control})
+    write_comparison(out, comparison)
+    return Outcome(as_text(comparison), "\n".join(comparison.verdicts()), out / "comparison.html")
+
+
 @contextmanager
-def _timed(results: dict[str, Any], stage: str, say: Callable[[str], None]) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    results["seconds"][stage] = round(time.monotonic() - started, 1)
+def _timed(path: Path, say: Callable[[str], None], stage: str) -> Iterator[dict[str, Any]]:
+    """The results so far; what the stage takes is added to what it took before the comparison was stopped."""
+    results = json.loads(path.read_text()) if path.is_file() else {"seconds": {}}
+    began, before = time.monotonic(), results["seconds"].get(stage, 0.0)
+    try:
+        yield results
+    finally:
+        results["seconds"][stage] = round(before + time.monotonic() - began, 1)
+        write_atomic(path, json.dumps(results, indent=1))
     say(f"{stage}: {results['seconds'][stage]:.0f} s")

@@ -30,8 +30,9 @@ from sightread.artifacts import write_atomic
 from sightread.compare import Column, Comparison, write_report
 from sightread.data.scenes import ATTRIBUTES
 from sightread.data.world import WorldConfig
+from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import Arm, levels_of, stores_of, train
+from sightread.experiments.arms import TEXT_ONLY, Arm, check_arms, levels_of, stores_of, train
 from sightread.experiments.ground import VOKENIZERS, Ground, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.finetuning import FinetuningConfig
@@ -40,14 +41,13 @@ from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
 from sightread.runtime import quiet_progress
 
-TEXT_ONLY = Arm(name="text-only", method="lm", vokens="none")
-ORACLE = Arm(name="oracle", method="start")
+ORACLE = "oracle"  # the method of an arm that is its start, asked with the looks written into the sentences
 DEMO = (
     TEXT_ONLY,
     Arm(name="random vokens", vokens="random"),
     Arm(name="voken classification"),
     Arm(name="voken regression", settings={"objective": "regression"}),
-    ORACLE,
+    Arm(name="oracle", method=ORACLE, start=TEXT_ONLY.name),
 )
 COLUMNS = (
     Column("color", 1 / 6), Column("shape", 1 / 4), Column("size", 1 / 2), Column("pattern", 1 / 3),
@@ -71,7 +71,8 @@ class WorldExperiment:
 
     Attributes:
         seeds: Each is a world of its own, with its own encoders.
-        arms: What is compared; the first is the control. `TEXT_ONLY` is always trained, since vokenizers read by it.
+        arms: What is compared; the first is the control. `TEXT_ONLY`, and a vokenizer that reads by it, are always
+            trained, since others may start there, and the page shows what the vokenizer sees.
         world: The world, but for its seed.
         image: The small image encoder.
         matching: The vokenizer.
@@ -139,18 +140,26 @@ class WorldExperiment:
     )  # fmt: skip
     split: str = "test"
 
+    def check(self, data: Path | None) -> None:
+        """See `Experiment`; raises `ConfigError` for data, which it makes itself, and as `check_arms`."""
+        if data:
+            raise ConfigError(f"this recipe makes its own data and reads nothing of {data}; run it without --data")
+        check_arms([_trained(arm) for arm in self.arms], {*self.encoders, TEXT_ONLY.name}, self.pretraining)
+
     def run(
         self, out: Path, *, data: Path | None = None, workers: int = 2, say: Callable[[str], None] = print
     ) -> Outcome:
-        """See `Experiment`; needs no data, and writes `report.html`, `table.md` and `results.json`."""
-        started, found = time.monotonic(), dict[tuple[str, int], dict[str, Any]]()
-        for job, (seconds, result) in run_jobs(self._jobs(out), workers):
-            say(f"[{time.monotonic() - started:4.0f} s] {job.name:<50} {seconds:5.1f} s")
+        """See `Experiment`; takes no data, and writes `report.html`, `table.md` and `results.json`."""
+        self.check(data)
+        started, seconds, found = time.monotonic(), 0.0, dict[tuple[str, int], dict[str, Any]]()
+        for job, (took, result) in run_jobs(self._jobs(out), workers):
+            say(f"[{time.monotonic() - started:4.0f} s] {job.name:<50} {took:5.1f} s")
+            seconds += took
             found |= result
         comparison = _comparison(self, found)
         write_atomic(out / "results.json", comparison.to_json())
         write_atomic(out / "table.md", comparison.markdown())
-        report = _report(self, comparison, out, time.monotonic() - started)
+        report = _report(self, comparison, out, seconds)
         return Outcome(f"{_TABLE_SHOWS}\n\n{comparison.table()}", verdict(comparison), report)
 
     def _jobs(self, out: Path) -> list[Job]:
@@ -165,6 +174,11 @@ class WorldExperiment:
                 for arm in self.arms
             ]  # fmt: skip
         return jobs
+
+
+def _trained(arm: Arm) -> Arm:
+    """The arm as it is trained: an oracle is its start."""
+    return replace(arm, method="start") if arm.method == ORACLE else arm
 
 
 def _comparison(experiment: WorldExperiment, found: dict[tuple[str, int], dict[str, Any]]) -> Comparison:
@@ -186,20 +200,29 @@ def ground_of(experiment: WorldExperiment, seed: int, folder: Path) -> Ground:
     from sightread.data.captions import read_captions
     from sightread.data.corpora import Corpus
 
+    starts = {arm.start for arm in experiment.arms}
     return Ground(
         folder=folder, corpus=Corpus(folder / "world" / "corpus.txt"), tokenizer=folder / "tokenizer",
         captions=read_captions(folder / "world" / "captions.tsv"),
-        vokenizers={level: folder / name for level, name in VOKENIZERS.items()},
+        vokenizers={level: folder / VOKENIZERS[level] for level in _levels(experiment)},
         image_encoder=folder / "image_encoder" / "encoder", features=folder / "image_features",
         starts={name: folder / f"{name}.json" for name in experiment.encoders}
         | {TEXT_ONLY.name: folder / TEXT_ONLY.name / "encoder"},
-        tokenizers={"roberta": folder / "tokenizer-roberta"} if "roberta" in experiment.encoders else {},
+        tokenizers={"roberta": folder / "tokenizer-roberta"} if "roberta" in starts else {},
         pretraining=replace(experiment.pretraining, seed=seed),
     )  # fmt: skip
 
 
+def _levels(experiment: WorldExperiment) -> list[str]:
+    return list(dict.fromkeys(["token", *levels_of(map(_trained, experiment.arms))]))
+
+
 def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float, dict[Any, Any]]:
-    """A world, a text-only encoder, an image encoder, vokenizers between them, and the voken corpora of a seed."""
+    """A world, a text-only encoder, an image encoder, vokenizers between them, and the voken corpora of a seed.
+
+    Returns:
+        Seconds that it took, perhaps in a former session; and no results.
+    """
     from sightread.bank import build_bank
     from sightread.data.world import write_world
     from sightread.encoders.image import ImageEncoder
@@ -207,10 +230,10 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
     from sightread.methods import image_words, matching
 
     quiet_progress()
-    started, stores = time.monotonic(), stores_of(experiment.arms)
-    ready = folder / "ready.json"
-    if ready.is_file() and json.loads(ready.read_text()) == [list(store) for store in stores]:
-        return 0.0, {}
+    started, ready = time.monotonic(), folder / "ready.json"
+    stores = stores_of(map(_trained, experiment.arms))
+    if ready.is_file() and (done := json.loads(ready.read_text()))["stores"] == [list(store) for store in stores]:
+        return done["took"], {}
     write_world(replace(experiment.world, seed=seed), folder / "world", resume=True)
     ground = ground_of(experiment, seed, folder)
     captions = ground.captions
@@ -219,21 +242,23 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
         build_byte_tokenizer(ground.corpus, BYTE_PAIRS).save_pretrained(tokenizer)
     for name, settings in experiment.encoders.items():
         write_atomic(folder / f"{name}.json", json.dumps(settings))
+    make_store(TEXT_ONLY.vokens, ground)
     text_only = train(TEXT_ONLY, ground)
     image_words.train(replace(experiment.image, seed=seed), captions, folder / "image_encoder", resume=True)
     image_encoder = ImageEncoder.from_pretrained(ground.image_encoder)
     size, cache = experiment.num_pictures, ground.features
     bank, _ = build_bank(captions.pictures, image_encoder, size=size, seed=seed, cache=cache)
-    for level in levels_of(experiment.arms):
+    for level, vokenizer in ground.vokenizers.items():
         matching.train(
-            replace(experiment.matching, seed=seed, level=level), captions, ground.vokenizers[level], bank=bank,
-            text_encoder=TextEncoder.from_pretrained(text_only, experiment.matching.layers), cache=ground.features,
+            replace(experiment.matching, seed=seed, level=level), captions, vokenizer, bank=bank, cache=cache,
+            text_encoder=TextEncoder.from_pretrained(text_only, experiment.matching.layers),
             image_encoder=image_encoder, resume=True,
         )  # fmt: skip
     for kind, start in stores:
         make_store(kind, ground, start)
-    write_atomic(ready, json.dumps(stores))
-    return time.monotonic() - started, {}
+    took = time.monotonic() - started
+    write_atomic(ready, json.dumps({"stores": stores, "took": took}))
+    return took, {}
 
 
 def train_and_score(
@@ -242,25 +267,25 @@ def train_and_score(
     """Pre-train one arm, if it has not been, and score it on every task.
 
     Returns:
-        Seconds that it took; and, by arm and seed, `scores` by task, the tasks that `diverged`, and the `seconds` of
-        pre-training.
+        Seconds that it took, perhaps in a former session; and, by arm and seed, `scores` by task, the tasks that
+        `diverged`, the `seconds` of pre-training, and what all `took`.
     """
     quiet_progress()
-    started = time.monotonic()
-    results = folder / f"{arm.name}.json"
+    started, results = time.monotonic(), folder / "scores" / f"{arm.name}.json"
     if results.is_file():
-        return 0.0, {(arm.name, seed): json.loads(results.read_text())}
-    ground = ground_of(experiment, seed, folder)
-    run = train(TEXT_ONLY if arm == ORACLE else arm, ground).parent
+        result = json.loads(results.read_text())
+        return result["took"], {(arm.name, seed): result}
+    run = train(_trained(arm), ground_of(experiment, seed, folder)).parent
     found = {column.name: _score(experiment, seed, arm, column.name, folder, run / "encoder") for column in COLUMNS}
     report = json.loads((run / "manifest.json").read_text())["report"]
     result = {
         "scores": {name: scores[f"{experiment.split}_accuracy"] for name, scores in found.items()},
         "diverged": [name for name, scores in found.items() if scores["diverged"]],
         "seconds": report.get("seconds", 0.0),
+        "took": time.monotonic() - started,
     }
     write_atomic(results, json.dumps(result))
-    return time.monotonic() - started, {(arm.name, seed): result}
+    return result["took"], {(arm.name, seed): result}
 
 
 def _score(
@@ -271,7 +296,7 @@ def _score(
     from sightread.tasks.classification import Classification
 
     task = Classification("world", folder / "world" / "tasks" / task_name, name=task_name)
-    if arm == ORACLE:
+    if arm.method == ORACLE:
         task.load = _handing_looks(task.load, folder / "world" / "nouns.tsv")  # type: ignore[method-assign,assignment]
     settings = experiment.finetuning if task_name in ATTRIBUTES else experiment.probing
     return finetune(
@@ -339,5 +364,9 @@ def _report(experiment: WorldExperiment, comparison: Comparison, out: Path, seco
         ),
         strips=strips,
         strips_explanation=f"Each token of a sentence, its voken, and the score. {hidden}",
-        facts={**machine(), "minutes": f"{seconds / 60:.1f}", "settings": json.dumps(asdict(experiment), default=str)},
+        facts={
+            **machine(),
+            "minutes of work": f"{seconds / 60:.1f}",
+            "settings": json.dumps(asdict(experiment), default=str),
+        },
     )

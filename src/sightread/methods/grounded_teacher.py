@@ -28,16 +28,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sightread.artifacts import check_fits
+from sightread.config import check_positive
 from sightread.contracts import IGNORED, Losses, Objective
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.text import TextEncoder, tokenizer_digest, weights_digest
+from sightread.encoders.text import TextEncoder, config_digest, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
 from sightread.modules.heads import build_voken_head
 from sightread.modules.language_model import LanguageModel
-from sightread.modules.losses import neuron_selectivity, two_way_info_nce
+from sightread.modules.losses import cosines, neuron_selectivity, two_way_info_nce
 from sightread.pretraining import PretrainingConfig, pretrain
 
 
@@ -58,6 +58,10 @@ class DistillationConfig(PretrainingConfig):
     max_pairs: int = 1024
     nst_weight: float = 1.0
     crd_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(width=self.width, temperature=self.temperature, max_pairs=self.max_pairs)
+        check_positive(or_zero=True, nst_weight=self.nst_weight, crd_weight=self.crd_weight)
 
 
 class DistillationObjective(Objective):
@@ -93,11 +97,11 @@ class DistillationObjective(Objective):
     def _contrast(self, states: Tensor, taught: Tensor, chosen: Tensor) -> Tensor:
         rows = chosen.flatten().nonzero()[:, 0]
         rows = rows[:: -(-len(rows) // self.settings.max_pairs) or 1]
-        student = functional.normalize(self.student_head(states.flatten(0, 1)[rows]), dim=-1)  # (T, E)
-        teacher = functional.normalize(self.teacher_head(taught.flatten(0, 1)[rows]), dim=-1)
+        student = self.student_head(states.flatten(0, 1)[rows])  # (T, E)
+        teacher = self.teacher_head(taught.flatten(0, 1)[rows])
         itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         each = torch.arange(len(rows), device=rows.device)
-        return two_way_info_nce(student @ teacher.T, each, itself, self.settings.temperature)
+        return two_way_info_nce(cosines(student, teacher), each, itself, self.settings.temperature)
 
 
 def train(
@@ -133,5 +137,5 @@ def train(
     def make_objective(model: LanguageModel) -> DistillationObjective:
         return DistillationObjective(config, model, frozen)
 
-    inputs = {"teacher": weights_digest(frozen)}
+    inputs = {"teacher": weights_digest(frozen), "teacher_config": config_digest(frozen.model)}
     return pretrain(make_objective, corpus, out, start=start, config=config, inputs=inputs, **options)

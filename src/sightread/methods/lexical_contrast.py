@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sightread.artifacts import digest
+from sightread.config import check_positive
 from sightread.contracts import Batch, Losses, Objective
 from sightread.data.blocks import pad
 from sightread.data.captions import Captions
@@ -39,7 +39,7 @@ from sightread.encoders.features import centred
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ConfigError, DataError
 from sightread.modules.language_model import LanguageModel
-from sightread.modules.losses import two_way_info_nce
+from sightread.modules.losses import cosines, learnt_temperature, two_way_info_nce
 from sightread.pretraining import PretrainingConfig, pretrain
 
 
@@ -62,8 +62,8 @@ class ContrastConfig(PretrainingConfig):
     contrast_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.captions_per_block < 1:
-            raise ConfigError(f"captions_per_block={self.captions_per_block}: the contrast needs at least 1")
+        check_positive(width=self.width, temperature=self.temperature, captions_per_block=self.captions_per_block)
+        check_positive(or_zero=True, contrast_weight=self.contrast_weight)
 
 
 class ContrastObjective(Objective):
@@ -111,13 +111,14 @@ class ContrastObjective(Objective):
             voken_labels: Ignored.
         """
         lm_loss = self.model.loss(self.model(input_ids, attention_mask), lm_labels)
-        states, words = self.model.hidden_states(caption_ids, caption_mask), caption_words.bool()
-        text = functional.normalize(self.text_head(states[self.settings.layer][words]), dim=-1)  # (T, E)
-        image = functional.normalize(self.image_head(images), dim=-1)  # (N, E)
-        caption_of = words.nonzero()[:, 0]
+        device, words = caption_ids.device, caption_words.bool()
+        devices = [] if device.type == "cpu" else [device]
+        with torch.random.fork_rng(devices, device_type=device.type):  # so that the control draws the same dropout
+            states = self.model.hidden_states(caption_ids, caption_mask)[self.settings.layer][words]
+        scores, caption_of = cosines(self.text_head(states), self.image_head(images)), words.nonzero()[:, 0]  # (T, N)
         excluded = pictures[caption_of][:, None] == pictures
-        temperature = self.log_temperature.exp().clamp(min=0.01)
-        contrast = two_way_info_nce(text @ image.T, caption_of, excluded, temperature)
+        temperature = learnt_temperature(self.log_temperature)
+        contrast = two_way_info_nce(scores, caption_of, excluded, temperature)
         loss = lm_loss + self.settings.contrast_weight * contrast
         return {"loss": loss, "contrast_loss": contrast, "lm_loss": lm_loss, "temperature": temperature.detach()}
 
@@ -136,7 +137,7 @@ class DrawnCaptions:
     def __init__(self, captions: Captions, features: np.ndarray, tokenizer: Any, count: int, max_length: int) -> None:
         encoded = tokenizer(captions.texts, truncation=True, max_length=max_length, return_special_tokens_mask=True)
         words = [1 - np.array(special, dtype=np.int64) for special in encoded["special_tokens_mask"]]
-        self.kept = [row for row, found in enumerate(words) if found.any()]
+        self.kept = np.array([row for row, found in enumerate(words) if found.any()], dtype=np.int64)
         if len(set(captions.picture_of[self.kept])) < 2:
             raise DataError("contrast needs captions of at least two different pictures, to tell one from the other")
         self.words, self.ids = words, [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
@@ -145,7 +146,7 @@ class DrawnCaptions:
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Rows of captions, int64 (count,)."""
-        return rng.choice(self.kept, size=self.count)
+        return self.kept[rng.integers(len(self.kept), size=self.count)]
 
     def collate(self, drawn: Sequence[np.ndarray]) -> Batch:
         """All of them, as `ContrastObjective` takes them."""

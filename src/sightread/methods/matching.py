@@ -42,7 +42,7 @@ from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder, weights_digest
 from sightread.errors import ConfigError, DataError
 from sightread.modules.heads import ProjectionHead
-from sightread.modules.losses import batch_hinge, info_nce, pairwise_hinge
+from sightread.modules.losses import batch_hinge, info_nce, learnt_temperature, pairwise_hinge
 from sightread.runtime import seed_everything
 from sightread.train import fit, training_arguments
 from sightread.vokenizer import KIND, Vokenizer, VokenizerConfig
@@ -116,7 +116,7 @@ class MatchingObjective(Objective):
         excluded = pictures[caption_of][:, None] == pictures[None, :]
         if self.settings.objective == "batch_hinge":
             return {"loss": batch_hinge(scores, caption_of, excluded, self.settings.margin)}
-        temperature = self.log_temperature.exp().clamp(min=0.01)
+        temperature = learnt_temperature(self.log_temperature)
         loss = info_nce(scores, caption_of, excluded, temperature)
         return {"loss": loss, "temperature": temperature.detach()}
 

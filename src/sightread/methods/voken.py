@@ -6,7 +6,8 @@ Beside language modelling, every token predicts its voken, the row v_i of its pi
 
     classification  -mean_i log softmax(head(h_i))[v_i]                                          head: D -> V    (eq. 1)
     soft            mean_i KL(softmax(scores of the k best pictures / τ) || softmax(head(h_i)))  head: D -> V
-    regression      mean_i 1 - s(h_i, v_i), or the smooth L1 distance of head(h_i) and f(v_i)    head: D -> F
+    regression      mean_i 1 - s(h_i, v_i), or the smooth L1 distance of head(h_i) and f(v_i),
+                    summed over features                                                         head: D -> F
     contrastive     -mean_i log softmax(s(h_i, ·) / τ)[v_i], over the pictures of the batch and
                     some drawn from the bank, τ learnt                                           head: D -> F
 
@@ -35,7 +36,7 @@ from torch.nn import functional
 
 from sightread.artifacts import check_fits
 from sightread.bank import ImageBank
-from sightread.config import check_choice
+from sightread.config import check_choice, check_positive
 from sightread.contracts import IGNORED, Batch, Losses, Objective
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.features import centred
@@ -44,6 +45,7 @@ from sightread.modules.heads import HEADS, build_voken_head, split_voken_head
 from sightread.modules.language_model import LanguageModel
 from sightread.modules.losses import (
     cosine_regression,
+    learnt_temperature,
     linear_classification,
     smooth_l1_regression,
     soft_classification,
@@ -65,7 +67,7 @@ class VokenConfig(PretrainingConfig):
         distance: Of regression: "cosine" or "smooth_l1", the latter of features scaled to unit variance.
         temperature: Of soft vokens, fixed; of contrast, where it begins.
         num_negatives: Of contrast: pictures that each block draws from the bank beside those of the batch.
-        head: "linear" (the paper's), "dense", or "shared": linear, on the transform of the language model's head.
+        head: "linear" (equation 1), "dense" (their code), or "shared": linear, on what the words' last layer reads.
         labelled: Which tokens carry the voken loss: "all", "masked", "unmasked", or "sentence": the first, for all.
         voken_weight: λ_voken.
         lm_weight: λ_lm; 0 for vokens alone.
@@ -85,6 +87,11 @@ class VokenConfig(PretrainingConfig):
         check_choice("distance", self.distance, DISTANCES)
         check_choice("head", self.head, HEADS)
         check_choice("labelled", self.labelled, LABELLED)
+        check_positive(temperature=self.temperature)
+        check_positive(or_zero=True, num_negatives=self.num_negatives)
+        check_positive(or_zero=True, voken_weight=self.voken_weight, lm_weight=self.lm_weight)
+        if not self.voken_weight + self.lm_weight:
+            raise ConfigError("voken_weight=0 and lm_weight=0: nothing would be learnt; give one of them some weight")
         if self.labelled == "sentence" and self.packed:
             raise ConfigError("labelled=sentence: a packed block holds parts of many sentences; give packed=false too")
         if self.labelled == "sentence" and self.objective == "soft":
@@ -107,8 +114,9 @@ class VokenObjective(Objective):
         self, config: VokenConfig, model: LanguageModel, num_vokens: int, features: Tensor | None = None
     ) -> None:
         super().__init__()
-        if model.causal and config.labelled in ("masked", "unmasked"):
-            raise ConfigError(f"labelled={config.labelled}: a decoder masks no tokens; all carry the voken loss")
+        if model.causal and config.labelled != "all":
+            why = "reads nothing before its first token" if config.labelled == "sentence" else "masks no tokens"
+            raise ConfigError(f"labelled={config.labelled}: a decoder {why}; give labelled=all")
         of_features = config.objective in OF_FEATURES
         if of_features and (features is None or len(features) != num_vokens):
             raise ConfigError(f"voken {config.objective} needs the features of all {num_vokens} pictures; give --bank")
@@ -184,9 +192,11 @@ class VokenObjective(Objective):
     def _contrastive_loss(self, read: Tensor, vokens: Tensor, negatives: Tensor | None) -> Tensor:
         drawn = vokens.new_zeros(0) if negatives is None else negatives
         pictures, place = torch.cat([vokens, drawn]).unique(return_inverse=True)
-        keys = functional.normalize(self.targets[pictures], dim=-1)
-        queries = functional.normalize(self.head(read), dim=-1) / self.log_temperature.exp().clamp(min=0.01)
-        return linear_classification(queries, keys, None, place[: len(vokens)])
+        guesses = self.head(read).to(self.targets.dtype)
+        with torch.autocast(read.device.type, enabled=False):  # as in `cosines`
+            queries = functional.normalize(guesses, dim=-1) / learnt_temperature(self.log_temperature)
+            keys = functional.normalize(self.targets[pictures], dim=-1)
+            return linear_classification(queries, keys, None, place[: len(vokens)])
 
 
 class DrawnPictures:
@@ -226,11 +236,13 @@ def train(
     corpus.check_has_vokens()
     if config.objective == "soft" and not corpus.top:
         raise ConfigError(f"{corpus.path} holds the best picture of each token alone; vokenize with --top 5, say")
-    features = None
+    if config.labelled == "sentence" and corpus.artifact.inputs.get("level") != "sentence":
+        raise ConfigError(f"labelled=sentence: {corpus.path} holds the vokens of tokens; match with level=sentence")
+    inputs, features = {"vokens": corpus.digest}, None
     if bank is not None and config.objective in OF_FEATURES:
         remedy = "give the bank inside the vokenizer that made the voken corpus"
         check_fits("the bank", bank.digest, corpus.artifact.inputs["bank"], remedy)
-        features = torch.from_numpy(centred(bank.features))
+        features, inputs["bank"] = torch.from_numpy(centred(bank.features)), bank.digest
     blocks: dict[str, Any] = {"soft": config.objective == "soft"}
     if config.objective == "contrastive":
         blocks["beside"] = DrawnPictures(corpus.num_vokens, config.num_negatives)
@@ -238,5 +250,4 @@ def train(
     def make_objective(model: LanguageModel) -> VokenObjective:
         return VokenObjective(config, model, corpus.num_vokens, features)
 
-    inputs = {"vokens": corpus.digest}
     return pretrain(make_objective, corpus, out, start=start, config=config, inputs=inputs, blocks=blocks, **options)

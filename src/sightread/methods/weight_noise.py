@@ -22,7 +22,15 @@ from sightread.pretraining import KIND
 from sightread.runtime import keyed_rng, seed_everything
 
 
-def add_noise(start: str | Path, like: str | Path, out: Path | str, *, seed: int = 0, overwrite: bool = False) -> Path:
+def add_noise(
+    start: str | Path,
+    like: str | Path,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Path:
     """Write `start` with noise that carries each of its tensors as far as the same tensor of `like` has gone.
 
     Args:
@@ -32,6 +40,7 @@ def add_noise(start: str | Path, like: str | Path, out: Path | str, *, seed: int
         out: Folder of the run.
         seed: Seed of the noise.
         overwrite: Replace what is in `out`.
+        resume: Go on with an unfinished run in `out`.
 
     Raises:
         ConfigError: If the two are no checkpoints of the same shape.
@@ -48,7 +57,9 @@ def add_noise(start: str | Path, like: str | Path, out: Path | str, *, seed: int
             f"({', '.join(differ[:3])}, …); give the checkpoint that its training started from"
         )
     inputs = {"start": weights_digest(model), "like": weights_digest(gone)}
-    artifact = Artifact.begin(out, KIND, config={"seed": seed}, inputs=inputs, overwrite=overwrite)
+    artifact = Artifact.begin(out, KIND, config={"seed": seed}, inputs=inputs, overwrite=overwrite, resume=resume)
+    if artifact.finished:
+        return artifact.path
     rng, distances = keyed_rng(seed), list[float]()
     with torch.no_grad():
         for name, weight in mine.items():

@@ -49,7 +49,8 @@ class ProjectionHead(nn.Module):
 def build_voken_head(kind: str, width: int, out: int) -> nn.Module:
     """What predicts a voken from a token's state (..., D) -> (..., out).
 
-    "linear" is the paper's; "dense" is linear, GELU, LayerNorm, linear, shaped as BERT's own language-model head;
+    "linear" is equation 1 of Tan & Bansal (2020); "dense" is linear, GELU, LayerNorm, linear, as BERT's own
+    language-model head, and what their code has;
     "shared" is linear, too, and meant to read what that head's last layer reads.
     """
     check_choice("head", kind, HEADS)

@@ -24,19 +24,21 @@ class LanguageModel(nn.Module):
 
     Args:
         model: The model.
+        fresh_head: Whether the head comes from no checkpoint.
 
     Attributes:
         encoder: The encoder, which survives training.
         width: D.
         causal: Whether it reads from left to right and foretells the next token.
+        fresh_head: As given.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, fresh_head: bool = False) -> None:
         super().__init__()
         self.encoder = model.base_model
         self.head = nn.ModuleList(part for part in model.children() if part is not self.encoder)
         self.width: int = model.config.hidden_size
-        self.causal = is_causal(model.config)
+        self.causal, self.fresh_head = is_causal(model.config), fresh_head
         self._whole = (model,)  # in a tuple, so that its weights do not count twice
         self._check_head(model)
 
@@ -49,14 +51,16 @@ class LanguageModel(nn.Module):
             causal = is_causal(AutoConfig.from_pretrained(str(name)))
         except (OSError, ValueError):  # which load_model words better
             causal = False
-        return cls(load_model(name, _auto_class(causal)))
+        model, found = load_model(name, _auto_class(causal), output_loading_info=True)
+        return cls(model, fresh_head=bool(found["missing_keys"]))
 
     @classmethod
     def from_config(cls, config: Any) -> LanguageModel:
         """Fresh weights."""
         import transformers
 
-        return cls(getattr(transformers, _auto_class(is_causal(config))).from_config(config))
+        model = getattr(transformers, _auto_class(is_causal(config))).from_config(config)
+        return cls(model, fresh_head=True)
 
     @property
     def output(self) -> nn.Linear:
@@ -92,9 +96,9 @@ class LanguageModel(nn.Module):
         labelled, output = labels != IGNORED, self.output
         return linear_classification(self.transform(states[labelled]), output.weight, output.bias, labels[labelled])
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, *, with_head: bool = True) -> None:
         """Write an ordinary checkpoint: `AutoModel` finds the encoder in it, its own Auto class the head too."""
-        self._whole[0].save_pretrained(folder)
+        (self._whole[0] if with_head else self.encoder).save_pretrained(folder)
 
     @torch.no_grad()
     def _check_head(self, model: Any) -> None:
@@ -106,6 +110,7 @@ class LanguageModel(nn.Module):
             states, expected = self(ids, mask), model(input_ids=ids, attention_mask=mask).logits
             ours = self.logits(states), self.output(self.transform(states))
             fits = all(torch.allclose(logits, expected, atol=1e-4) for logits in ours)
+            ahead = self.causal and not torch.allclose(states[:, :3], self(ids.clamp(max=3), mask)[:, :3], atol=1e-4)
         except (TypeError, RuntimeError, AttributeError):
             fits = False
         model.train(training)
@@ -114,6 +119,8 @@ class LanguageModel(nn.Module):
                 f"{type(model).__name__} has a language-model head of a shape unknown here; BERT, RoBERTa, ALBERT, "
                 "ELECTRA, DeBERTa, MPNet, ModernBERT and GPT-2 are known to work"
             )
+        if ahead:
+            raise ConfigError(f"{type(model).__name__} has no masked language model, and is no decoder: it reads ahead")
 
 
 def is_causal(config: Any) -> bool:

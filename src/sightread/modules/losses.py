@@ -6,6 +6,7 @@
 | `linear_classification` | MLM, voken classification | states (T, D), weight (C, D), bias (C,), labels (T,) |
 | `soft_classification` | soft vokens | the same, classes (T, K) and their shares (T, K) |
 | `cosine_regression`, `smooth_l1_regression` | voken regression | predictions (T, F), targets (T, F) |
+| `cosines`, `learnt_temperature` | every contrast | vectors (T, E) and (N, E); the logarithm of τ |
 | `pairwise_hinge` | matching | score with the right and with one wrong picture, each (T,) |
 | `batch_hinge`, `info_nce` | matching | scores (T, B), row of the right picture (T,), which are no negatives (T, B) |
 | `two_way_info_nce` | lexical contrast, distillation | the same |
@@ -14,13 +15,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import LinearCrossEntropyOptions, functional
 
 from sightread.contracts import IGNORED
 
 LOGITS_AT_ONCE = 2**24  # 64 MiB in single precision; torch would choose by T × D, two rows at 2048 × 64, and be slow
+
+LOWEST_LOG = math.log(0.01)  # of a learnt temperature
 
 
 def _single(x: Tensor) -> Tensor:
@@ -30,7 +37,7 @@ def _single(x: Tensor) -> Tensor:
 
 def token_classification(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over the labelled positions: -mean log softmax(logits)[label]; zero if there are none."""
-    flat_logits, flat_labels = _single(logits.reshape(-1, logits.shape[-1])), labels.reshape(-1)
+    flat_logits, flat_labels = _single(logits.flatten(0, -2)), labels.flatten()
     total = functional.cross_entropy(flat_logits, flat_labels, ignore_index=IGNORED, reduction="sum")
     return total / (flat_labels != IGNORED).sum().clamp(min=1)
 
@@ -67,6 +74,16 @@ def linear_classification(states: Tensor, weight: Tensor, bias: Tensor | None, l
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
+def flop_formulas() -> dict[Any, Callable[..., int]]:
+    """What torch's `FlopCounterMode` has to be told to count `linear_classification` in chunks as if in one piece."""
+    import torch.nn.modules.linear_cross_entropy  # which defines the operator
+
+    def three_products(states: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+        return 6 * states[0] * math.prod(weight)
+
+    return {torch.ops.torch_nn._linear_cross_entropy_batch_chunked: three_products}
+
+
 def soft_classification(states: Tensor, weight: Tensor, bias: Tensor | None, classes: Tensor, shares: Tensor) -> Tensor:
     """Mean of KL(shares || softmax(states @ weight.T + bias)), the shares being zero but at a few classes.
 
@@ -91,10 +108,27 @@ def cosine_regression(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def smooth_l1_regression(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Mean over rows (T, F) and features of d²/2 where |d| < 1 and |d| - 1/2 beyond, d their difference; zero if there
-    are none (Girshick 2015, equation 3)."""
+    """Mean over rows (T, F) of the sum over features of d²/2 where |d| < 1 and |d| - 1/2 beyond, d their difference;
+    zero if there are none (Girshick 2015, equation 3)."""
     total = functional.smooth_l1_loss(_single(predictions), _single(targets), reduction="sum")
-    return total / max(predictions.numel(), 1)
+    return total / max(len(predictions), 1)
+
+
+def cosines(x: Tensor, y: Tensor) -> Tensor:
+    """Cosine of each row of x (T, E) with each of y (N, E), float (T, N).
+
+    In single precision at least, autocast or not: divided by a temperature, the rounding of half precision is as large
+    as what is to be told apart.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.normalize(_single(x), dim=-1) @ functional.normalize(_single(y), dim=-1).mT
+
+
+def learnt_temperature(log: nn.Parameter) -> Tensor:
+    """exp(log), a scalar. A parameter below log 0.01 is put up to it in place, so that its gradient does not vanish."""
+    with torch.no_grad():
+        log.clamp_(min=LOWEST_LOG)
+    return log.exp()
 
 
 def pairwise_hinge(positive: Tensor, negative: Tensor, margin: float = 0.5) -> Tensor:

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import import_module
-from inspect import CO_VARARGS, isfunction
+from inspect import isfunction, signature
+from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sightread.config import check_choice
-from sightread.errors import ConfigError
 
-_NAME = re.compile(r"recipes\.(\w+):(\w+)")
+if TYPE_CHECKING:
+    from sightread.experiments import Experiment
 
 
 def is_recipe(name: str) -> bool:
-    """Whether this is how a recipe is named."""
-    return _NAME.fullmatch(name) is not None
+    """Whether this is meant to name a recipe, rightly or not: `recipes`, `recipes.…` or `MODULE:NAME`, and no path."""
+    return bool(re.fullmatch(r"recipes(\..*)?|\w+:\w+", name)) and not Path(name).exists()
 
 
-def load_recipe(name: str) -> Any:
-    """The recipe of this name, `recipes.MODULE:FUNCTION`; raises `ConfigError`, with a suggestion, if there is none."""
-    found = _NAME.fullmatch(name)
-    if not found:
-        raise ConfigError(f"{name!r} is no recipe; expected recipes.MODULE:NAME")
-    check_choice("the recipe's module", found[1], [module.name for module in iter_modules(__path__)])
-    module = import_module(f"{__name__}.{found[1]}")
-    makers = {name: value for name, value in vars(module).items() if _makes_a_recipe(value)}
-    check_choice(f"the recipe of recipes.{found[1]}", found[2], makers)
-    return makers[found[2]]()
+def recipe_names() -> list[str]:
+    """The names of all recipes, `recipes.MODULE:FUNCTION`."""
+    return list(_recipes())
 
 
-def _makes_a_recipe(value: Any) -> bool:
-    returned = getattr(value, "__annotations__", {}).get("return", "")
-    return isfunction(value) and str(returned).endswith("Experiment") and not value.__code__.co_flags & CO_VARARGS
+def load_recipe(name: str) -> Experiment:
+    """The recipe of this name; raises `ConfigError`, with a list and a suggestion, if there is none."""
+    recipes = _recipes()
+    check_choice("the recipe", name, recipes)
+    return recipes[name]()
+
+
+def _recipes() -> dict[str, Callable[[], Experiment]]:
+    """Public functions of the modules here that take nothing."""
+    modules = {found.name: import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)}
+    return {
+        f"recipes.{short}:{name}": value
+        for short, module in modules.items()
+        for name, value in vars(module).items()
+        if isfunction(value) and value.__module__ == module.__name__
+        and not name.startswith("_") and not signature(value).parameters
+    }  # fmt: skip

@@ -7,8 +7,8 @@ docs/results.md has the results, whatever they are.
 
 from __future__ import annotations
 
-from sightread.experiments.arms import Arm
-from sightread.experiments.real import TEXT_ONLY, RealExperiment
+from sightread.experiments.arms import TEXT_ONLY, Arm
+from sightread.experiments.real import RealExperiment
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig

@@ -10,6 +10,8 @@
 tf(w, x) is how often the captions of picture x name the token w, divided by all their tokens.
 
 Each makes a voken corpus of a voken corpus, with the same lines and tokens, so that pre-training knows no difference.
+Lots are drawn once and stay; the authors' code draws them anew whenever a sentence is read, and shuffles within one
+block of 126 tokens, so that theirs cannot be learnt by heart.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from sightread.artifacts import Artifact, digest, digest_bytes, digest_file, wri
 from sightread.config import check_choice
 from sightread.data.corpora import Corpus
 from sightread.data.voken_corpus import KIND, VokenCorpus, num_lines, read_ids, shard_path
-from sightread.encoders.text import check_fast, tokenizer_digest, weights_digest
+from sightread.encoders.text import check_fast, config_digest, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError, DataError
 from sightread.runtime import num_devices
 from sightread.vokenization.engines import Engine, here, in_processes
@@ -28,7 +28,6 @@ from sightread.vokenizer import TOKEN_BUDGET, Vokenizer
 
 SHARD_SIZE = 1 << 16  # characters in each of the first shards
 ENGINES = ("local", "ray")
-_NO_MATTER = ("_name_or_path", "transformers_version")  # of a model's config
 
 
 @dataclass(frozen=True)
@@ -91,19 +90,13 @@ def vokenize(
     inputs = {
         "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
-        "text_config": _config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
+        "text_config": config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
         "max_length": str(vokenizer.room), "batch": str(TOKEN_BUDGET), "precision": precision,
         "device": vokenizer.device.type, "vectors": digest(bank.vectors.tobytes()), "index": bank.index,
         **({} if vokenizer.config.level == "token" else {"level": vokenizer.config.level}),
     }  # fmt: skip
     work = Vokenize(vokenizer.reading(precision=precision, index=bank.index), top if top > 1 else 0)
     return write_corpus(work, corpus, vokenizer.tokenizer, out, inputs=inputs, shard_size=shard_size, **options)
-
-
-def _config_digest(model: Any) -> str:
-    """Digest of what a model computes with, beside its weights."""
-    config = model.config.to_dict()
-    return digest(*(f"{name} {config[name]}" for name in sorted(config) if name not in _NO_MATTER))
 
 
 def tokenize(
@@ -146,7 +139,8 @@ def write_corpus(
     all_inputs = {"tokenizer": tokenizer_digest(check_fast(tokenizer)), **(inputs or {})}
     tasks: Iterable[tuple[Any, float]]  # each with the share of the corpus that has been read up to it
     if isinstance(corpus, VokenCorpus):
-        all_inputs |= {"corpus": corpus.artifact.inputs["corpus"], "vokens": corpus.digest}
+        of_source = {name: value for name, value in corpus.artifact.inputs.items() if name in ("corpus", "level")}
+        all_inputs |= {**of_source, "vokens": corpus.digest}
         tasks, name = _shards_of(corpus), str(corpus.path)
     else:
         all_inputs["corpus"], config["shard_size"], name = corpus.digest, shard_size, corpus.source
