@@ -175,7 +175,7 @@ def rivals() -> WorldExperiment:
 
 
 def everything() -> WorldExperiment:
-    """All arms but those of table 4, whose control is another."""
+    """All arms but those of table 4, whose control is another: an hour or two."""
     groups = (TABLE_2, TABLE_3, TABLE_5, TABLE_6, OBJECTIVES, CONTROLS, RIVALS)
     return _on_worlds(*{arm.name: arm for group in groups for arm in group}.values())
 
