@@ -23,7 +23,10 @@ LEVELS = (  # from the ground up; a module imports what lies strictly below it
     "encoders",
     "modules",
     "bank train",
-    "vokenizer pretraining finetuning",
+    "vokenizer pretraining",
+    "association",
+    "grounded",
+    "finetuning",
     "methods vokenization tasks probes analysis runs",
     "compare",
     "report",
@@ -33,7 +36,9 @@ LEVELS = (  # from the ground up; a module imports what lies strictly below it
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 # but no method, task or recipe a fellow
-FELLOWS_MAY_MEET = {"cli", "data", "encoders", "experiments", "modules", "vokenization", "probes", "analysis"}
+FELLOWS_MAY_MEET = {
+    "association", "cli", "data", "encoders", "experiments", "modules", "vokenization", "probes", "analysis"
+}  # fmt: skip
 
 PUBLIC_NAMES = [
     "Corpus", "ImageBank", "ImageEncoder", "SightreadError", "TextEncoder", "VokenCorpus", "Vokenizer", "__version__",

@@ -22,7 +22,7 @@ from sightread.methods.voken import VokenConfig
 from sightread.modules import losses
 from sightread.pretraining import PretrainingConfig, is_fresh, pretrain, start_model, step_flops
 from sightread.runtime import keyed_rng, seed_everything
-from sightread.train import training_arguments
+from sightread.train import reading_order, training_arguments
 from sightread.vokenization.revokenize import revokenize
 
 TRAINING = {"max_steps": 12, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "logging_steps": 4}
@@ -127,7 +127,7 @@ def test_the_operations_of_a_step_are_those_of_its_matrix_products(corpus, token
     model = start_model("new:bert-1L-64H", tokenizer)
     blocks = TokenBlocks(corpus, tokenizer, max_length=16, packed=True)
     args = training_arguments(tmp_path, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}, seed=0)
-    labels = sum((blocks.example(row, keyed_rng(0, 0, row))["lm_labels"] >= 0).sum() for row in range(4))
+    labels = sum((reading_order(blocks, args)[i]["lm_labels"] >= 0).sum() for i in range(4))
     layer = 4 * 16 * (4 * 64 * 64 + 2 * 64 * 256 + 2 * 16 * 64)
     head = labels * (64 * 64 + 64 * len(tokenizer))
     assert step_flops(LmObjective(model), blocks, args) == 3 * 3 * 2 * (layer + head)

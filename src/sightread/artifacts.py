@@ -189,6 +189,18 @@ class Artifact:
         return self.path
 
 
+def folder_of(name: Path | str) -> Path:
+    """A folder, or that of a repository of the Hub, fetched; raises `ArtifactError` if there is neither."""
+    if Path(name).is_dir() or str(name).count("/") != 1 or str(name).startswith((".", "/")):
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name)))
+    except Exception as error:  # of the network, or of the name
+        raise ArtifactError(f"no folder {name}, and the Hub does not give it: {error}") from error
+
+
 def check_fits(name: str, found: str, expected: str, remedy: str) -> None:
     """Raise `ArtifactError` unless two digests agree."""
     if found != expected:

@@ -1,6 +1,6 @@
 """finetune(): any encoder on any task, one seed; finetune_seeds(): several, with their summary.
 
-An encoder is anything that `AutoModel` loads: grounded or not, the harness cannot tell. Rows are read and tokenized
+An encoder is anything that `load_encoder` loads: grounded or not, the harness cannot tell. Rows are read and tokenized
 once for all seeds; every prediction is written beside the right answer, so that tables and tests need no retraining.
 """
 
@@ -25,8 +25,9 @@ from sightread.artifacts import Artifact, digest
 from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
 from sightread.data.encoded import Part
-from sightread.encoders.text import load_model, load_tokenizer, longest_input, weights_digest
+from sightread.encoders.text import load_tokenizer, longest_input, weights_digest
 from sightread.errors import ArtifactError, ConfigError
+from sightread.grounded import load_encoder
 from sightread.metrics import METRICS
 from sightread.runtime import default_device, keyed_rng, quiet_progress, seed_everything, worker_pool
 from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
@@ -359,7 +360,7 @@ def finetune_seeds(
 def _read(
     name: str | Path, task: Task, config: FinetuningConfig, also: Mapping[str, Task] | None
 ) -> tuple[Any, Any, TaskData]:
-    tokenizer, start = load_tokenizer(name), load_model(name, "AutoModel")
+    tokenizer, start = load_tokenizer(name), load_encoder(name)
     max_length = min(config.max_length, longest_input(start, tokenizer))
     return start, tokenizer, TaskData(task, tokenizer, max_length, also=also)
 

@@ -22,8 +22,8 @@ from sightread.encoders.text import config_digest, load_tokenizer, longest_input
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.language_model import LanguageModel
 from sightread.modules.losses import flop_formulas
-from sightread.runtime import keyed_rng, seed_everything
-from sightread.train import fit, training_arguments
+from sightread.runtime import seed_everything
+from sightread.train import fit, reading_order, training_arguments
 
 KIND = "encoder"
 SHAPE = re.compile(r"new:(?P<type>[\w-]+)-(?P<layers>\d+)L-(?P<width>\d+)H")
@@ -147,8 +147,11 @@ def pretrain(
     started = time.monotonic()
     log = fit(objective, examples, args=args, resume=resume)
     seconds = time.monotonic() - started
-    learnt = getattr(config, "lm_weight", 1) > 0
-    model.save_pretrained(artifact.path / "encoder", with_head=learnt or not model.fresh_head)
+    if objective.encoder is model.encoder:
+        learnt = getattr(config, "lm_weight", 1) > 0
+        model.save_pretrained(artifact.path / "encoder", with_head=learnt or not model.fresh_head)
+    else:
+        objective.encoder.save_pretrained(artifact.path / "encoder")  # type: ignore[operator]
     tokenizer.save_pretrained(artifact.path / "encoder")
     return artifact.finish({"steps": log.steps, "flops": flops * log.steps, "seconds": seconds, "last": log[-1:]})
 
@@ -156,11 +159,11 @@ def pretrain(
 def step_flops(objective: Objective, blocks: TokenBlocks, args: TrainingArguments) -> int:
     """Floating-point operations of one optimiser step in matrix products, forward and backward, weights untouched.
 
-    They are counted in one batch, the first blocks, and depend on objective and blocks alone: not on the machine, its
-    load, or what ran before.
+    They are counted in one batch, the first that is read, and depend on objective, blocks and seed alone: not on the
+    machine, its load, or what ran before.
     """
-    rows = [row % len(blocks) for row in range(args.train_batch_size)]
-    batch = blocks.collate([blocks.example(row, keyed_rng(0, 0, row)) for row in rows])
+    order = reading_order(blocks, args)
+    batch = blocks.collate([order[i % len(order)] for i in range(args.train_batch_size)])
     plain = sdpa_kernel(SDPBackend.MATH)  # other attention is not counted on every device
     with plain, FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
         objective.to(args.device)(**to_device(batch, args.device))["loss"].backward()

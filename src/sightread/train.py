@@ -87,8 +87,7 @@ def fit(
     Returns:
         The log.
     """
-    num_epochs = _num_epochs(examples, args)
-    stream = _Stream(examples, args, num_epochs)
+    stream = reading_order(examples, args)
     args.num_train_epochs, args.train_sampling_strategy = 1, "sequential"
     seed_everything(args.seed)
     trainer = _Trainer(
@@ -133,6 +132,12 @@ def _num_epochs(examples: Examples, args: TrainingArguments) -> int:
     if args.num_train_epochs != int(args.num_train_epochs) or args.num_train_epochs < 1:
         raise ConfigError(f"num_train_epochs={args.num_train_epochs}: expected a whole number; use max_steps for less")
     return int(args.num_train_epochs)
+
+
+def reading_order(examples: Examples, args: TrainingArguments) -> Sequence[Any]:
+    """The examples as `fit` reads them with these arguments, all epochs end to end; item i depends on i alone."""
+    stream: Any = _Stream(examples, args, _num_epochs(examples, args))
+    return stream
 
 
 class _Stream(Dataset[Any]):

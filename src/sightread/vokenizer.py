@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sightread.artifacts import Artifact
+from sightread.artifacts import Artifact, folder_of
 from sightread.bank import ImageBank
 from sightread.checks import check_shape
 from sightread.config import check_choice
@@ -298,14 +298,7 @@ class Vokenizer:
             name: The folder or repository.
             bank: Another bank, of features of the same image encoder; by default the one it was saved with.
         """
-        folder = Path(name)
-        if not folder.is_dir() and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
-            from huggingface_hub import snapshot_download
-
-            try:
-                folder = Path(snapshot_download(str(name)))
-            except Exception as error:  # of the network, or of the name
-                raise ArtifactError(f"no folder {name}, and the Hub does not give it: {error}") from error
+        folder = folder_of(name)
         artifact = Artifact.open(folder, KIND)
         recorded = {"view": "crop", "level": "token"} | artifact.config  # older folders lack them
         known = {field: recorded[field] for field in VokenizerConfig.__dataclass_fields__}

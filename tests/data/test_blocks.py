@@ -138,9 +138,10 @@ def test_soft_blocks_hold_the_best_pictures_of_each_token(tmp_path, world_folder
 
 
 class Drawn:
-    """A number beside each block."""
+    """Numbers beside each block."""
 
-    def draw(self, rng):
+    def draw(self, rng, block):
+        assert {"input_ids", "lm_labels"} <= set(block)
         return rng.integers(1000, size=2)
 
     def collate(self, drawn):

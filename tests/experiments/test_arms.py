@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from sightread.artifacts import MANIFEST
+from sightread.association.build import ASSOCIATIONS
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
-from sightread.experiments.arms import METHODS, TEXT_ONLY, Arm, check_arms, levels_of, stores_of, train
-from sightread.experiments.ground import LEVELS, STORES, TOP, Ground, make_store, store_path
+from sightread.experiments.arms import METHODS, TEXT_ONLY, Arm, check_arms, levels_of, pictures_of, stores_of, train
+from sightread.experiments.ground import LEVELS, STORES, TOP, Ground, make_pictures, make_store, store_path
+from sightread.grounded import load_encoder
 from sightread.pretraining import PretrainingConfig
 
 TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
@@ -32,7 +34,10 @@ ARMS = (  # every method; each after what it rests on
     Arm(name="as it is", method="start", start="checkpoint"),
     Arm(name="matched", method="lm", vokens="none", after="vokens"),
     Arm(name="bytes", start="bytes"),
-)
+    Arm(name="joint", method="joint", vokens="none", start="checkpoint"),
+    *(Arm(name=f"by {kind}", method="associative", vokens="none", start="checkpoint", pictures=kind,
+          settings={"num_images": 2}) for kind in ASSOCIATIONS),
+)  # fmt: skip
 FURTHER = Arm(name="further", start="checkpoint", vokens="none", method="lm")
 
 
@@ -126,10 +131,12 @@ def test_a_start_with_its_own_tokenizer_reads_the_same_text_in_its_tokens(kind, 
 
 @pytest.fixture(scope="module")
 def trained(ground):
-    """Every arm, trained in order; and the folders that `AutoModel` loads."""
+    """Every arm, trained in order; and the folders that `load_encoder` loads."""
     check_arms((FURTHER, *ARMS), ground.starts, ground.pretraining)
     for kind, start in stores_of((FURTHER, *ARMS)):
         make_store(kind, ground, start)
+    for kind, start in pictures_of(ARMS):
+        make_pictures(kind, ground, start)
     folders = {arm.name: train(arm, ground) for arm in (FURTHER, *ARMS)}
     assert {arm.method for arm in ARMS} == set(METHODS)
     return folders
@@ -143,11 +150,14 @@ def weights(folder):
 def test_every_method_leaves_a_checkpoint_of_its_start(arm, trained, ground):
     folder = trained[arm.name]
     assert folder == ground.folder / arm.name / "encoder"
-    model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_encoder(folder), AutoTokenizer.from_pretrained(folder)
     expected = load_tokenizer(ground.tokenizers.get(arm.start, ground.tokenizer))
     assert tokenizer("a red box .")["input_ids"] == expected("a red box .")["input_ids"]
     assert model.config.vocab_size == len(expected)
-    assert model.config.model_type == ("roberta" if arm.start == "bytes" else "bert")
+    grounded = arm.method in ("joint", "associative")
+    assert model.config.model_type == (
+        "sightread-grounded" if grounded else "roberta" if arm.start == "bytes" else "bert"
+    )
     manifest = json.loads((folder.parent / MANIFEST).read_text())
     steps = arm.settings.get("max_steps", 2)
     assert arm.name == "matched" or manifest["report"].get("steps", steps) == steps
@@ -173,7 +183,7 @@ def test_an_arm_that_is_trained_is_left_as_it_is(trained, ground, monkeypatch):
     monkeypatch.setattr("sightread.pretraining.fit", None)  # whoever calls it fails
     monkeypatch.setattr("sightread.vokenizer.Vokenizer.from_pretrained", None)
     before = {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.safetensors")}
-    for arm in ARMS:
+    for arm in (arm for arm in ARMS if arm.pictures != "voken"):
         assert train(arm, ground) == trained[arm.name]
     assert {path: path.stat().st_mtime_ns for path in ground.folder.rglob("*.safetensors")} == before
 
@@ -234,10 +244,13 @@ def test_arms_that_cannot_be_are_refused(arms, message):
 
 
 def test_what_arms_need(ground):
-    assert stores_of(ARMS) == [("matched", "bytes"), ("matched", "encoder"), ("none", "encoder"), ("top", "encoder")]
+    starts = {"matched": ("bytes", "encoder"), "none": ("checkpoint", "encoder"), "top": ("encoder",)}
+    assert stores_of(ARMS) == [(kind, start) for kind in starts for start in starts[kind]]
+    assert pictures_of(ARMS) == [(kind, "checkpoint") for kind in sorted(ASSOCIATIONS)]
     assert levels_of(ARMS) == levels_of([Arm(name="x", vokens="frequency")]) == ["token"]
     assert levels_of([Arm(name="x", vokens="sentence"), VOKENS]) == ["token", "sentence"]
     assert levels_of([Arm(name="x", vokens="sentence")]) == ["sentence"]
     assert levels_of([TEXT_ONLY, Arm(name="x", method="lm", vokens="captions"), Arm(name="y", method="start")]) == []
+    assert levels_of([Arm(name="x", method="associative", vokens="none", pictures="keyword")]) == ["token"]
     assert set(STORES) - set(LEVELS) == {"none", "captions", "as long as captions", "tokens"}
     assert store_path("none", ground, "bytes").name == "vokens-none-bytes"

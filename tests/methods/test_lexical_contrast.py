@@ -6,11 +6,12 @@ import torch
 
 from pretraining_runs import TRAINING, VOCAB, overfits, recorded, resumes_exactly, tiny_model
 from sightread.contracts import IGNORED
+from sightread.data.captioned import TokenizedCaptions
 from sightread.data.captions import Captions
 from sightread.data.corpora import Corpus
 from sightread.errors import ConfigError, DataError
 from sightread.methods import lexical_contrast, lm
-from sightread.methods.lexical_contrast import ContrastConfig, ContrastObjective, DrawnCaptions
+from sightread.methods.lexical_contrast import ContrastConfig, ContrastedCaptions, ContrastObjective
 from sightread.methods.lm import LmObjective
 from sightread.pretraining import PretrainingConfig
 from sightread.runtime import keyed_rng
@@ -138,9 +139,9 @@ def corpus(world_folder, tokenizer, tmp_path_factory):
 
 
 def test_captions_come_with_their_words_and_their_pictures(captions, features, tokenizer):
-    drawn = DrawnCaptions(captions, features, tokenizer, 3, max_length=64)
-    rows = [drawn.draw(keyed_rng(seed)) for seed in (0, 1)]
-    assert np.array_equal(rows[0], drawn.draw(keyed_rng(0)))
+    drawn = ContrastedCaptions(TokenizedCaptions(captions, tokenizer, 64), features, 3)
+    rows = [drawn.draw(keyed_rng(seed), {}) for seed in (0, 1)]
+    assert np.array_equal(rows[0], drawn.draw(keyed_rng(0), {}))
     batch = drawn.collate(rows)
     for at, row in enumerate(np.concatenate(rows)):
         ids = tokenizer(captions.texts[row], add_special_tokens=False)["input_ids"]
@@ -154,10 +155,14 @@ def test_captions_without_words_or_of_one_picture_are_of_no_use(captions, featur
     def of(texts):
         return Captions(captions.pictures, texts, np.arange(len(texts)), captions.skipped)
 
-    drawn = DrawnCaptions(of(["\u200b", "the box", "a cup"]), features, tokenizer, 50, max_length=8)
-    assert set(drawn.draw(keyed_rng(0)).tolist()) == {1, 2}
+    def drawn(texts):
+        return ContrastedCaptions(TokenizedCaptions(of(texts), tokenizer, 8), features, 50)
+
+    assert set(drawn(["\u200b", "the box", "a cup"]).collate([np.arange(2)])["pictures"].tolist()) == {1, 2}
     with pytest.raises(DataError, match="two different pictures"):
-        DrawnCaptions(of(["\u200b", "the box"]), features, tokenizer, 2, max_length=8)
+        drawn(["\u200b", "the box"])
+    with pytest.raises(DataError, match="no word in any caption"):
+        drawn(["\u200b"])
 
 
 def test_arm_and_control_read_alike(corpus, captions, features, text_encoder_folder, monkeypatch, tmp_path):
@@ -167,7 +172,9 @@ def test_arm_and_control_read_alike(corpus, captions, features, text_encoder_fol
     out = lexical_contrast.train(CONFIG, corpus, tmp_path / "contrast", **inputs)
     assert [{name: batch[name] for name in control[0]} for batch in arm] == control
     assert len(arm[0]["pictures"]) == 2 * 8
-    assert len({tuple(batch["pictures"]) for batch in arm}) == len(arm)
+    counted, *trained = arm  # the operations of the first step are counted beforehand
+    assert counted == trained[0]
+    assert len({tuple(batch["pictures"]) for batch in trained}) == len(trained)
     seen = np.array([row for batch in arm for row in batch["images"]])
     known = (features - features.mean(axis=0)) / (features - features.mean(axis=0)).std()
     assert all(np.isclose(known, row, atol=1e-5).all(axis=1).any() for row in seen)

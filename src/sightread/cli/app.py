@@ -145,12 +145,25 @@ def captions_of(captions: str, images: Path | None, only: Path | None, max_skipp
     return pairs.only(read_ids(only)) if only else pairs
 
 
-def say_trained(out: Path) -> None:
+def captioned_features(
+    pairs: Any, image_encoder: str, pooling: str, view: str, cache: Path | None, max_skipped: float
+) -> tuple[Any, Any]:
+    """Captions, of the pictures that can be decoded, and these pictures' features; tells what was skipped."""
+    from sightread.encoders.features import image_features
+    from sightread.encoders.image import ImageEncoder
+
+    encoder = ImageEncoder.from_pretrained(image_encoder, pooling, view)
+    features, rows, skipped = image_features(encoder, pairs.pictures, cache=cache, max_skipped=max_skipped)
+    pairs = pairs.keep_pictures(rows)
+    skipped.merge(pairs.skipped)
+    say_skipped(skipped.report())
+    return pairs, features
+
+
+def say_trained(out: Path, loader: str = "AutoModel.from_pretrained") -> None:
     """Tell how long training took, and how its result is loaded."""
     report = report_of(out)
-    typer.echo(
-        f"{report['steps']} steps, {report['seconds']:.0f} s; AutoModel.from_pretrained({str(out / 'encoder')!r})"
-    )
+    typer.echo(f"{report['steps']} steps, {report['seconds']:.0f} s; {loader}({str(out / 'encoder')!r})")
 
 
 def named(pair: str, option: str) -> tuple[str, str]:

@@ -20,9 +20,9 @@ from sightread.cli.app import (
     Seed,
     Settings,
     View,
+    captioned_features,
     captions_of,
     report_of,
-    say_skipped,
     say_trained,
     verb,
 )
@@ -98,17 +98,11 @@ def contrast(
     """
     from sightread.config import override
     from sightread.data.voken_corpus import VokenCorpus
-    from sightread.encoders.features import image_features
-    from sightread.encoders.image import ImageEncoder
     from sightread.methods import lexical_contrast
 
     config = override(lexical_contrast.ContrastConfig(seed=seed), settings or [])
     pairs = captions_of(captions, images, only, max_skipped)
-    encoder = ImageEncoder.from_pretrained(image_encoder, pooling, view)
-    features, rows, skipped = image_features(encoder, pairs.pictures, cache=cache, max_skipped=max_skipped)
-    pairs = pairs.keep_pictures(rows)
-    skipped.merge(pairs.skipped)
-    say_skipped(skipped.report())
+    pairs, features = captioned_features(pairs, image_encoder, pooling, view, cache, max_skipped)
     lexical_contrast.train(
         config, VokenCorpus(vokens), out, start=start, captions=pairs, features=features,
         match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,

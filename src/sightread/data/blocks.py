@@ -7,7 +7,7 @@ method reads beside the text is drawn after the masks, which therefore stay as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,10 +22,10 @@ _SOME_TEXTS = ("a", "1", ".", "的", "の", "а", "ا")  # one of them gives a t
 
 
 class Beside(Protocol):
-    """What a method draws for each block beside the text: wrong pictures, captions."""
+    """What a method draws for each block beside the text: wrong pictures, captions, pictures of what is not masked."""
 
-    def draw(self, rng: np.random.Generator) -> Any:
-        """What goes with one block."""
+    def draw(self, rng: np.random.Generator, block: Mapping[str, np.ndarray]) -> Any:
+        """What goes with one block, of which `input_ids` and `lm_labels` are known, int64 (L,)."""
         ...
 
     def collate(self, drawn: Sequence[Any]) -> Batch:
@@ -83,7 +83,7 @@ class TokenBlocks:
         example = self._foretold(tokens) if self.causal else self._masked(tokens, rng)
         example |= {"voken_labels": self._framed(self.vokens[within])}
         example |= {name: self._framed(part[within]) for name, part in self.top.items()}
-        return example | {"beside": self.beside.draw(rng)} if self.beside else example
+        return example | {"beside": self.beside.draw(rng, example)} if self.beside else example
 
     def _foretold(self, tokens: np.ndarray) -> dict[str, Any]:
         whole = np.concatenate([self.prefix, tokens, self.suffix])

@@ -16,7 +16,7 @@ from sightread.artifacts import digest
 from sightread.checks import check_shape
 from sightread.errors import ArtifactError, ConfigError, DataError
 
-_NO_MATTER = ("_name_or_path", "transformers_version")  # of a model's config
+_NO_MATTER = ("_name_or_path", "transformers_version", "architectures")  # of a model's config
 _UNKNOWN_TO_AUTO = {("AutoModel", "siglip_text_model"): "SiglipTextModel"}
 
 

@@ -12,15 +12,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightread.artifacts import Artifact
+from sightread.association.build import ASSOCIATIONS
+from sightread.association.folder import load_association
+from sightread.association.store import PictureStore
 from sightread.config import check_choice, check_training
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.features import image_features
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import config_digest, load_tokenizer, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
-from sightread.experiments.ground import LEVELS, STORES, VOKENIZERS, Ground, store_path
+from sightread.experiments.ground import (
+    LEVELS,
+    STORES,
+    VOKENIZERS,
+    Ground,
+    association_path,
+    pictures_path,
+    store_path,
+)
 from sightread.experiments.jobs import check_order
-from sightread.methods import grounded_teacher, lexical_contrast, lm, voken, weight_noise
+from sightread.methods import associative, grounded_teacher, joint_masked, lexical_contrast, lm, voken, weight_noise
 from sightread.pretraining import KIND, PretrainingConfig, is_fresh, start_model
 from sightread.runtime import seed_everything
 
@@ -34,6 +45,7 @@ class Arm:
         method: A key of `METHODS`.
         vokens: A key of `STORES`: what it reads.
         start: A key of `Ground.starts`: where it begins.
+        pictures: One of `ASSOCIATIONS`: how an associative arm finds pictures.
         after: The arm that it rests on: a teacher, what noise imitates, or whose cost "lm" is to match.
         control: The arm it is compared with; by default the first.
         settings: Settings of the method, and `TrainingArguments`, that differ from what the arms share.
@@ -43,6 +55,7 @@ class Arm:
     method: str = "voken"
     vokens: str = "matched"
     start: str = "encoder"
+    pictures: str = ""
     after: str = ""
     control: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +96,8 @@ def check_arms(arms: Sequence[Arm], starts: Iterable[str], pretraining: Pretrain
             check_choice("method", arm.method, METHODS)
             check_choice("vokens", arm.vokens, STORES)
             check_choice("start", arm.start, starts)
+            if arm.pictures or arm.method == "associative":
+                check_choice("pictures", arm.pictures, ASSOCIATIONS)
             if arm.control:
                 check_choice("control", arm.control, [other.name for other in arms])
             if METHODS[arm.method].rests and not arm.after:
@@ -97,9 +112,15 @@ def stores_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
     return sorted({(arm.vokens, arm.start) for arm in arms if METHODS[arm.method].config})
 
 
+def pictures_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
+    """The pictures that some arms read, each once: how they are found, and the start for whose tokenizer."""
+    return sorted({(arm.pictures, arm.start) for arm in arms if arm.pictures})
+
+
 def levels_of(arms: Iterable[Arm]) -> list[str]:
     """The levels of the vokenizers that some arms need."""
-    needed = {LEVELS.get(kind) for kind, _ in stores_of(arms)}
+    arms = list(arms)
+    needed = {LEVELS.get(kind) for kind, _ in [*stores_of(arms), *pictures_of(arms)]}
     return [level for level in VOKENIZERS if level in needed]
 
 
@@ -143,11 +164,19 @@ def _train_voken(arm: Arm, ground: Ground, out: Path) -> None:
     _pretrain(voken.train, arm, ground, out, bank=ground.bank() if of_features else None)
 
 
-def _train_contrast(arm: Arm, ground: Ground, out: Path) -> None:
-    encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
-    features, rows, _ = image_features(encoder, ground.captions.pictures, cache=ground.features)
-    captions = ground.captions.keep_pictures(rows)
-    _pretrain(lexical_contrast.train, arm, ground, out, captions=captions, features=features)
+def _train_on_captions(train: Callable[..., Path]) -> Callable[[Arm, Ground, Path], None]:
+    def trained(arm: Arm, ground: Ground, out: Path) -> None:
+        encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
+        features, rows, _ = image_features(encoder, ground.captions.pictures, cache=ground.features)
+        _pretrain(train, arm, ground, out, captions=ground.captions.keep_pictures(rows), features=features)
+
+    return trained
+
+
+def _train_associative(arm: Arm, ground: Ground, out: Path) -> None:
+    association = load_association(association_path(arm.pictures, ground))
+    pictures = PictureStore(pictures_path(arm.pictures, ground, arm.start))
+    _pretrain(associative.train, arm, ground, out, association=association, pictures=pictures)
 
 
 def _distil(arm: Arm, ground: Ground, out: Path) -> None:
@@ -179,7 +208,9 @@ def _leave(arm: Arm, ground: Ground, out: Path) -> None:
 METHODS: Mapping[str, Method] = {
     "lm": Method(_train_lm, PretrainingConfig),
     "voken": Method(_train_voken, voken.VokenConfig),
-    "lexical contrast": Method(_train_contrast, lexical_contrast.ContrastConfig),
+    "lexical contrast": Method(_train_on_captions(lexical_contrast.train), lexical_contrast.ContrastConfig),
+    "joint": Method(_train_on_captions(joint_masked.train), joint_masked.JointConfig),
+    "associative": Method(_train_associative, associative.AssociativeConfig),
     "grounded teacher": Method(_distil, grounded_teacher.DistillationConfig, rests=True),
     "weight noise": Method(_add_noise, rests=True),
     "start": Method(_leave),

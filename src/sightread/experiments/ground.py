@@ -13,18 +13,21 @@ from sightread.pretraining import PretrainingConfig
 from sightread.vokenization.engines import Engine, here
 
 if TYPE_CHECKING:
+    from sightread.association import Association
+    from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
     from sightread.data.captions import Captions
     from sightread.data.corpora import Corpus
     from sightread.data.voken_corpus import VokenCorpus
 
 TOP = 5  # pictures a token, for soft vokens
+FOUND = 24  # pictures a text, for associative grounding; an arm takes the first of them
 VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
 LEVELS = {
     "matched": "token", "top": "token", "random": "token", "shuffled": "token", "frequency": "token",
-    "sentence": "sentence",
+    "sentence": "sentence", **dict.fromkeys(("scene", "keyword", "object", "dense", "voken"), "token"),
 }  # fmt: skip
-"""The level of the vokenizer that a kind of voken corpus rests on."""
+"""The level of the vokenizer that a kind of voken corpus, or the bank of an association, rests on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ class Ground:
         pretraining: Settings that all arms share, the seed among them.
         tokenizers: Other tokenizers, by the start that needs them; vokens are carried over to them.
         engine: Where shards of voken corpora are made.
+        words: File of word vectors, for associations; None: those of the tokens of the start that reads.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class Ground:
     pretraining: PretrainingConfig
     tokenizers: Mapping[str, str | Path] = field(default_factory=dict)
     engine: Engine = here
+    words: Path | None = None
 
     def bank(self) -> ImageBank:
         """The pictures that vokens are chosen from."""
@@ -157,3 +162,56 @@ STORES: Mapping[str, Maker] = {
     "tokens": _baseline("tokens", "none"), "frequency": _baseline("term-frequency", "none"),
 }  # fmt: skip
 """How each kind of voken corpus is made: text, or vokens, of a ground, for a start and its tokenizer, in a folder."""
+
+
+def association_path(kind: str, ground: Ground) -> Path:
+    """Where the association of this kind lies."""
+    return ground.folder / f"association-{kind}"
+
+
+def pictures_path(kind: str, ground: Ground, start: str) -> Path:
+    """Where the pictures lie that it found for all blocks that arms with this start read."""
+    return store_path("none", ground, start).with_name(f"pictures-{kind}-{start}")
+
+
+def make_pictures(kind: str, ground: Ground, start: str) -> None:
+    """The association of this kind, one of `ASSOCIATIONS`, and what it finds for arms with this start, if not there.
+
+    Word vectors that `Ground.words` does not give are those of this start's tokens.
+    """
+    from sightread.artifacts import MANIFEST
+    from sightread.association.folder import load_association
+    from sightread.data.voken_corpus import VokenCorpus
+    from sightread.methods.associative import find
+
+    path = association_path(kind, ground)
+    if not (path / MANIFEST).is_file():
+        _association(kind, ground, start).save(path, overwrite=path.exists())
+    association, corpus = load_association(path), VokenCorpus(store_path("none", ground, start))
+    count = min(FOUND, len(association.bank))
+    find(ground.pretraining, corpus, association, pictures_path(kind, ground, start), count=count, resume=True)
+
+
+def _association(kind: str, ground: Ground, start: str) -> Association:
+    from sightread.association.build import build_association
+    from sightread.association.encoders import MeanVectors
+    from sightread.association.objects import NounIndex
+    from sightread.encoders.text import TextEncoder
+    from sightread.vokenizer import Vokenizer
+
+    return build_association(
+        kind, bank=ground.bank, captions=lambda: ground.captions, words=lambda: _words(ground, start),
+        nouns=lambda: NounIndex.of_captions(ground.bank(), ground.captions),
+        text_encoder=lambda: MeanVectors(TextEncoder.from_pretrained(ground.starts[start])),
+        vokenizer=lambda: Vokenizer.from_pretrained(ground.vokenizers["token"]),
+    )  # fmt: skip
+
+
+def _words(ground: Ground, start: str) -> WordVectors:
+    from sightread.association.words import WordVectors
+    from sightread.encoders.text import load_tokenizer
+    from sightread.grounded import load_encoder
+
+    if ground.words:
+        return WordVectors.read(ground.words)
+    return WordVectors.of_tokens(load_encoder(ground.starts[start]), load_tokenizer(ground.starts[start]))

@@ -31,10 +31,11 @@ from sightread.experiments.arms import (
     Arm,
     check_arms,
     levels_of,
+    pictures_of,
     stores_of,
     train,
 )
-from sightread.experiments.ground import VOKENIZERS, Ground, make_store
+from sightread.experiments.ground import VOKENIZERS, Ground, make_pictures, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.experiments.presets import Preset
 from sightread.finetuning import FinetuningConfig
@@ -143,6 +144,9 @@ class RealExperiment:
         for kind, start in stores_of(self.arms):
             with timed(f"vokens: {kind} {start}"):
                 make_store(kind, ground, start)
+        for kind, start in pictures_of(self.arms):
+            with timed(f"pictures: {kind} {start}"):
+                make_pictures(kind, ground, start)
         for stage, jobs in self._jobs(data, out).items():
             with timed(stage):
                 for job, _ in run_jobs(jobs, workers):

@@ -32,8 +32,8 @@ from sightread.data.scenes import ATTRIBUTES
 from sightread.data.world import WorldConfig
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import TEXT_ONLY, Arm, check_arms, levels_of, stores_of, train
-from sightread.experiments.ground import VOKENIZERS, Ground, make_store
+from sightread.experiments.arms import TEXT_ONLY, Arm, check_arms, levels_of, pictures_of, stores_of, train
+from sightread.experiments.ground import VOKENIZERS, Ground, make_pictures, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig
@@ -231,8 +231,9 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
 
     quiet_progress()
     started, ready = time.monotonic(), folder / "ready.json"
-    stores = stores_of(map(_trained, experiment.arms))
-    if ready.is_file() and (done := json.loads(ready.read_text()))["stores"] == [list(store) for store in stores]:
+    arms = [_trained(arm) for arm in experiment.arms]
+    needed = [list(pair) for pair in [*stores_of(arms), *pictures_of(arms)]]
+    if ready.is_file() and (done := json.loads(ready.read_text()))["needed"] == needed:
         return done["took"], {}
     write_world(replace(experiment.world, seed=seed), folder / "world", resume=True)
     ground = ground_of(experiment, seed, folder)
@@ -254,10 +255,12 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
             text_encoder=TextEncoder.from_pretrained(text_only, experiment.matching.layers),
             image_encoder=image_encoder, resume=True,
         )  # fmt: skip
-    for kind, start in stores:
+    for kind, start in stores_of(arms):
         make_store(kind, ground, start)
+    for kind, start in pictures_of(arms):
+        make_pictures(kind, ground, start)
     took = time.monotonic() - started
-    write_atomic(ready, json.dumps({"stores": stores, "took": took}))
+    write_atomic(ready, json.dumps({"needed": needed, "took": took}))
     return took, {}
 
 
@@ -291,8 +294,9 @@ def train_and_score(
 def _score(
     experiment: WorldExperiment, seed: int, arm: Arm, task_name: str, folder: Path, encoder: Path
 ) -> dict[str, float]:
-    from sightread.encoders.text import load_model, load_tokenizer
+    from sightread.encoders.text import load_tokenizer
     from sightread.finetuning import finetune
+    from sightread.grounded import load_encoder
     from sightread.tasks.classification import Classification
 
     task = Classification("world", folder / "world" / "tasks" / task_name, name=task_name)
@@ -300,7 +304,7 @@ def _score(
         task.load = _handing_looks(task.load, folder / "world" / "nouns.tsv")  # type: ignore[method-assign,assignment]
     settings = experiment.finetuning if task_name in ATTRIBUTES else experiment.probing
     return finetune(
-        load_model(encoder, "AutoModel"), load_tokenizer(encoder), task,
+        load_encoder(encoder), load_tokenizer(encoder), task,
         config=replace(settings, seed=seed), out=folder / "scores" / arm.name / task_name, splits=[experiment.split],
     )  # fmt: skip
 

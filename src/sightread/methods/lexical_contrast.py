@@ -20,7 +20,7 @@ With `layer=-1` it is the grounded teacher of `grounded_teacher`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from sightread.artifacts import digest
 from sightread.config import check_positive
 from sightread.contracts import Batch, Losses, Objective
 from sightread.data.blocks import pad
+from sightread.data.captioned import TokenizedCaptions
 from sightread.data.captions import Captions
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.features import centred
@@ -123,39 +124,32 @@ class ContrastObjective(Objective):
         return {"loss": loss, "contrast_loss": contrast, "lm_loss": lm_loss, "temperature": temperature.detach()}
 
 
-class DrawnCaptions:
+class ContrastedCaptions:
     """Captions with their pictures' features, beside each block; see `data.blocks.Beside`.
 
     Args:
-        captions: The captions; those in which the tokenizer finds no word are left out.
+        captions: The captions.
         features: Features of their pictures, float32 (V, F).
-        tokenizer: Tokenizer of the language model.
         count: Captions a block.
-        max_length: Tokens of a caption, special ones included; what is longer is cut.
     """
 
-    def __init__(self, captions: Captions, features: np.ndarray, tokenizer: Any, count: int, max_length: int) -> None:
-        encoded = tokenizer(captions.texts, truncation=True, max_length=max_length, return_special_tokens_mask=True)
-        words = [1 - np.array(special, dtype=np.int64) for special in encoded["special_tokens_mask"]]
-        self.kept = np.array([row for row, found in enumerate(words) if found.any()], dtype=np.int64)
-        if len(set(captions.picture_of[self.kept])) < 2:
+    def __init__(self, captions: TokenizedCaptions, features: np.ndarray, count: int) -> None:
+        if len(set(captions.picture_of)) < 2:
             raise DataError("contrast needs captions of at least two different pictures, to tell one from the other")
-        self.words, self.ids = words, [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
-        self.picture_of, self.features, self.count = captions.picture_of, features, count
-        self.pad_id = tokenizer.pad_token_id or 0
+        self.captions, self.features, self.count = captions, features, count
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, rng: np.random.Generator, block: Mapping[str, np.ndarray]) -> np.ndarray:
         """Rows of captions, int64 (count,)."""
-        return self.kept[rng.integers(len(self.kept), size=self.count)]
+        return rng.integers(len(self.captions), size=self.count)
 
     def collate(self, drawn: Sequence[np.ndarray]) -> Batch:
         """All of them, as `ContrastObjective` takes them."""
         rows = np.concatenate(drawn)
-        ids, pictures = [self.ids[row] for row in rows], self.picture_of[rows]
+        ids, pictures = [self.captions.ids[row] for row in rows], self.captions.picture_of[rows]
         return {
-            "caption_ids": pad(ids, self.pad_id),
+            "caption_ids": pad(ids, self.captions.pad_id),
             "caption_mask": pad([np.ones_like(row) for row in ids], 0),
-            "caption_words": pad([self.words[row] for row in rows], 0),
+            "caption_words": pad([self.captions.words[row] for row in rows], 0),
             "images": torch.from_numpy(self.features[pictures]),
             "pictures": torch.from_numpy(pictures),
         }
@@ -186,7 +180,8 @@ def train(
         raise DataError(f"{len(features)} features of {len(captions.pictures)} pictures; give one a picture")
     features = centred(features)
     tokenizer = load_tokenizer(corpus.path / "tokenizer")
-    beside = DrawnCaptions(captions, features, tokenizer, config.captions_per_block, config.max_length)
+    read = TokenizedCaptions(captions, tokenizer, config.max_length)
+    beside = ContrastedCaptions(read, features, config.captions_per_block)
     inputs = {"captions": digest(*captions.texts, captions.picture_of.tobytes(), features.tobytes())}
 
     def make_objective(model: LanguageModel) -> ContrastObjective:

@@ -23,7 +23,7 @@ The result is an ordinary checkpoint: `AutoModel.from_pretrained("grounded/encod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +205,7 @@ class DrawnPictures:
     def __init__(self, num_vokens: int, count: int) -> None:
         self.num_vokens, self.count = num_vokens, count
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, rng: np.random.Generator, block: Mapping[str, np.ndarray]) -> np.ndarray:
         """Rows of the bank, int64 (count,)."""
         return rng.integers(self.num_vokens, size=self.count)
 

@@ -114,6 +114,12 @@ def smooth_l1_regression(predictions: Tensor, targets: Tensor) -> Tensor:
     return total / max(len(predictions), 1)
 
 
+def lp_regression(predictions: Tensor, targets: Tensor, p: float = 1.0) -> Tensor:
+    """Mean over rows (T, F) of the mean over features of |prediction - target|^p; zero if there are none."""
+    distance = (_single(predictions) - _single(targets)).abs() ** p
+    return distance.mean(dim=-1).sum() / max(len(distance), 1)
+
+
 def cosines(x: Tensor, y: Tensor) -> Tensor:
     """Cosine of each row of x (T, E) with each of y (N, E), float (T, N).
 

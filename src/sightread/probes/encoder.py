@@ -11,8 +11,9 @@ import numpy as np
 from safetensors import SafetensorError
 
 from sightread.encoders.features import token_features
-from sightread.encoders.text import TextEncoder, load_model, load_tokenizer
+from sightread.encoders.text import TextEncoder, load_tokenizer
 from sightread.errors import ConfigError, DataError
+from sightread.grounded import load_encoder
 from sightread.modules.language_model import LanguageModel
 
 NO_HEAD = "no masked-LM head in the checkpoint"
@@ -40,7 +41,7 @@ class ProbedEncoder:
         label, tokenizer = label or str(name), load_tokenizer(name)
         model = _masked_lm(name) if tokenizer.mask_token_id is not None else None
         if model is None:
-            return cls(label, TextEncoder(load_model(name, "AutoModel"), tokenizer), None)
+            return cls(label, TextEncoder(load_encoder(name), tokenizer), None)
         text_encoder = TextEncoder(model.base_model, tokenizer)
         try:
             return cls(label, text_encoder, LanguageModel(model))

@@ -1,0 +1,40 @@
+"""Associations made of their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sightread.association import Association
+from sightread.association.captions import KeywordAssociation, SceneAssociation
+from sightread.association.encoders import DenseAssociation, VokenAssociation
+from sightread.association.objects import ObjectAssociation
+from sightread.config import check_choice
+from sightread.errors import ConfigError
+
+_MADE_OF: dict[str, tuple[Callable[..., Association], tuple[str, ...]]] = {
+    "scene": (SceneAssociation.of_captions, ("bank", "captions", "words")),
+    "keyword": (KeywordAssociation.of_captions, ("bank", "captions")),
+    "object": (ObjectAssociation, ("nouns", "words")),
+    "dense": (DenseAssociation.of_captions, ("bank", "captions", "text_encoder")),
+    "voken": (VokenAssociation, ("vokenizer",)),
+}
+ASSOCIATIONS = tuple(_MADE_OF)
+
+
+def build_association(kind: str, **parts: Callable[[], Any]) -> Association:
+    """An association of a kind.
+
+    Args:
+        kind: One of `ASSOCIATIONS`.
+        **parts: What gives its parts, called if they are needed: `bank`, `captions`, `words` (`WordVectors`), `nouns`
+            (a `NounIndex`), `text_encoder` (texts -> vectors) and `vokenizer`; those that are there.
+
+    Raises:
+        ConfigError: If there is no such kind, or it lacks a part.
+    """
+    check_choice("kind", kind, ASSOCIATIONS)
+    make, names = _MADE_OF[kind]
+    if missing := [name for name in names if name not in parts]:
+        raise ConfigError(f"an association by {kind} is made of {', '.join(names)}; {', '.join(missing)} not given")
+    return make(*(parts[name]() for name in names))

@@ -1,0 +1,200 @@
+"""The verbs of encoders that read text beside pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightread.cli.app import (
+    Cache,
+    CaptionsPath,
+    ImagesPath,
+    MaxSkipped,
+    Only,
+    Out,
+    Overwrite,
+    Pooling,
+    Resume,
+    Seed,
+    Settings,
+    View,
+    captioned_features,
+    captions_of,
+    report_of,
+    say_skipped,
+    say_trained,
+    verb,
+)
+from sightread.cli.training import MatchComputeOf, Start, Text
+
+AssociationPath = Annotated[Path, typer.Option("--association", help="Folder of an association.")]
+
+
+@verb
+def joint(
+    vokens: Text,
+    captions: CaptionsPath,
+    image_encoder: Annotated[str, typer.Option(help="Folder or Hub name of a vision model.")],
+    start: Start,
+    out: Out,
+    images: ImagesPath = None,
+    only: Only = None,
+    pooling: Pooling = "pooled",
+    view: View = "crop",
+    cache: Cache = None,
+    match_compute_of: MatchComputeOf = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    max_skipped: MaxSkipped = 0.1,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train an encoder to read captions beside their pictures; in tasks a placeholder stands for the picture.
+
+    With --set strategy=t2i, i2t, both, or none (the control). With --pooling regions-16 a picture is 16 regions; give
+    --set num_regions=16 too.
+
+    Example: `sightread joint --vokens vokens --captions captions.tsv --image-encoder microsoft/resnet-50
+    --start albert-base-v2 --out grounded`
+    """
+    from sightread.config import override
+    from sightread.data.voken_corpus import VokenCorpus
+    from sightread.methods import joint_masked
+
+    config = override(joint_masked.JointConfig(seed=seed), settings or [])
+    pairs = captions_of(captions, images, only, max_skipped)
+    pairs, features = captioned_features(pairs, image_encoder, pooling, view, cache, max_skipped)
+    joint_masked.train(
+        config, VokenCorpus(vokens), out, start=start, captions=pairs, features=features,
+        match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    _say_grounded(out)
+
+
+@verb
+def associate(
+    kind: Annotated[str, typer.Option(help="scene, object, keyword, dense or voken.")],
+    out: Out,
+    bank: Annotated[Path | None, typer.Option(help="The pictures; all kinds but voken need it.")] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="Captions of the bank's pictures: scene, keyword, dense, object.")
+    ] = None,
+    images: ImagesPath = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Word vectors, word2vec, GloVe or fastText: scene, object.")
+    ] = None,
+    synsets: Annotated[
+        Path | None, typer.Option(help="File of wnid and lemmas, for a bank of synsets: object.")
+    ] = None,
+    definitions: Annotated[Path | None, typer.Option(help="File of their definitions: object.")] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="Folder or Hub name of a text encoder: dense.")] = None,
+    vokenizer: Annotated[str | None, typer.Option(help="Folder or Hub name of a vokenizer: voken.")] = None,
+    seed: Seed = 0,
+    max_skipped: MaxSkipped = 0.1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make an association, which finds pictures of a bank for any text.
+
+    Example: `sightread associate --kind scene --bank bank --captions captions.tsv --words glove.txt --out association`
+    """
+    from sightread.association.build import build_association
+    from sightread.association.encoders import MeanVectors
+    from sightread.association.objects import NounIndex
+    from sightread.association.words import WordVectors
+    from sightread.bank import ImageBank
+    from sightread.encoders.text import TextEncoder
+    from sightread.vokenizer import Vokenizer
+
+    pictures: Any = ImageBank.load(bank) if bank else None
+    pairs: Any = captions_of(captions, images, None, max_skipped) if captions else None
+
+    def nouns() -> NounIndex:
+        return (
+            NounIndex.of_synsets(pictures, synsets, definitions) if synsets else NounIndex.of_captions(pictures, pairs)
+        )
+
+    makers: dict[str, tuple[Any, Callable[[], Any]]] = {  # what is given, and what is made of it
+        "bank": (pictures, lambda: pictures),
+        "captions": (pairs, lambda: pairs),
+        "words": (words, lambda: WordVectors.read(str(words), max_skipped=max_skipped)),
+        "nouns": (pictures and (synsets or pairs), nouns),
+        "text_encoder": (text_encoder, lambda: MeanVectors(TextEncoder.from_pretrained(str(text_encoder)))),
+        "vokenizer": (vokenizer, lambda: Vokenizer.from_pretrained(str(vokenizer))),
+    }
+    made = build_association(kind, **{name: make for name, (given, make) in makers.items() if given})
+    made.save(out, overwrite=overwrite)
+    say_skipped(report_of(out).get("skipped", {}))
+    typer.echo(f"pictures by {kind}, of a bank of {len(made.bank)}, in {out}")
+
+
+@verb
+def find(
+    vokens: Text,
+    association: AssociationPath,
+    out: Out,
+    top: Annotated[int, typer.Option(help="Pictures of each block; an encoder may read fewer.", min=1)] = 16,
+    seed: Seed = 0,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Find pictures for every block of text that `associative` will read, by the words that are not masked.
+
+    Seed and settings are those of `associative`.
+
+    Example: `sightread find --vokens vokens --association association --top 16 --out pictures`
+    """
+    from sightread.association.folder import load_association
+    from sightread.config import override
+    from sightread.data.voken_corpus import VokenCorpus
+    from sightread.methods import associative as method
+
+    config = override(method.AssociativeConfig(seed=seed), settings or [])
+    made = load_association(association)
+    method.find(config, VokenCorpus(vokens), made, out, count=top, overwrite=overwrite, resume=resume)
+    report = report_of(out)
+    typer.echo(
+        f"{report['distinct']} texts, {report['words_per_second']:.0f} words/s, "
+        f"{100 * report['without_picture']:.1f} % without a picture, in {out}"
+    )
+
+
+@verb
+def associative(
+    vokens: Text,
+    start: Start,
+    association: AssociationPath,
+    pictures: Annotated[Path, typer.Option(help="What `find` found with it.")],
+    out: Out,
+    match_compute_of: MatchComputeOf = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train an encoder to read text beside the pictures that an association finds for it, in tasks, too.
+
+    With --set num_images=0 it is its control.
+
+    Example: `sightread associative --vokens vokens --start albert-base-v2 --association association --pictures pictures
+    --set num_images=16 --out grounded`
+    """
+    from sightread.association.folder import load_association
+    from sightread.association.store import PictureStore
+    from sightread.config import override
+    from sightread.data.voken_corpus import VokenCorpus
+    from sightread.methods import associative as method
+
+    config = override(method.AssociativeConfig(seed=seed), settings or [])
+    method.train(
+        config, VokenCorpus(vokens), out, start=start, association=load_association(association),
+        pictures=PictureStore(pictures), match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    _say_grounded(out)
+
+
+def _say_grounded(out: Path) -> None:
+    say_trained(out, "sightread.load_encoder")

@@ -1,0 +1,250 @@
+"""An encoder that reads text beside pictures, as an ordinary one: text in, vectors out.
+
+    encoder, tokenizer = load_encoder("grounded/encoder"), load_tokenizer("grounded/encoder")
+    encoder(**tokenizer("a dog jumps", return_tensors="pt")).last_hidden_state
+
+What it sees is its own affair: the placeholder, or the pictures that its association finds for what it is given. Its
+folder holds weights, tokenizer and association, and every task and probe takes it as it takes a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from sightread.artifacts import folder_of
+from sightread.association import Association
+from sightread.config import check_positive
+from sightread.contracts import Objective
+from sightread.encoders.text import load_model, load_tokenizer, longest_input
+from sightread.errors import ArtifactError, ConfigError
+from sightread.modules.cross_modal import CrossModal
+from sightread.modules.language_model import LanguageModel
+from sightread.pretraining import PretrainingConfig, start_model
+
+WEIGHTS, ASSOCIATION = "model.safetensors", "association"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundingConfig(PretrainingConfig):
+    """Settings of a cross-modal encoder, beside those of pre-training.
+
+    Attributes:
+        num_images: K.
+        num_regions: N.
+        cross: What reads text and pictures: "" for a copy of the text encoder; or see `pretraining.start_model`.
+        freeze_text: Leave the text encoder as it is, as the paper does.
+    """
+
+    num_images: int = 1
+    num_regions: int = 1
+    cross: str = ""
+    freeze_text: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(or_zero=True, num_images=self.num_images)
+        check_positive(num_regions=self.num_regions)
+
+
+class GroundingObjective(Objective):
+    """A cross-modal encoder in training.
+
+    Args:
+        config: Settings.
+        model: The text encoder, and what the cross-modal encoder is a copy of.
+        features: Vectors of regions of pictures like those that it is to read, float32 (V, N, F).
+        tokenizer: The tokenizer.
+        finder: What finds pictures once it is trained; None: it sees the placeholder.
+    """
+
+    def __init__(
+        self, config: GroundingConfig, model: LanguageModel, features: np.ndarray, tokenizer: Any,
+        finder: Finder | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if features.shape[1] != config.num_regions:
+            raise ConfigError(f"num_regions={config.num_regions}, but pictures come as {features.shape[1]} regions")
+        self.settings, self.frozen = config, config.freeze_text
+        cross = start_model(config.cross, tokenizer) if config.cross else copy.deepcopy(model)
+        self.model = CrossModal(
+            model.encoder, cross, image_width=features.shape[2], num_images=config.num_images,
+            num_regions=config.num_regions,
+        )  # fmt: skip
+        self.model.standardise_by(torch.from_numpy(features))
+        self.model.text.requires_grad_(not config.freeze_text)
+        self.encoder = GroundedEncoder.of(self.model, tokenizer, finder)
+
+    def train(self, mode: bool = True) -> GroundingObjective:
+        """Training mode; a frozen text encoder stays without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.model.text.eval()
+        return self
+
+
+class GroundedConfig(PretrainedConfig):
+    """The shape of a grounded encoder.
+
+    Args:
+        text: Config of the text encoder.
+        cross: Config of the language model whose layers read text and pictures.
+        image_width: F.
+        num_images: K.
+        num_regions: N.
+    """
+
+    model_type = "sightread-grounded"
+
+    def __init__(
+        self,
+        text: dict[str, Any] | None = None,
+        cross: dict[str, Any] | None = None,
+        image_width: int = 1,
+        num_images: int = 0,
+        num_regions: int = 1,
+        **more: Any,
+    ) -> None:
+        self.text, self.cross = text or {}, cross or {}
+        self.image_width, self.num_images, self.num_regions = image_width, num_images, num_regions
+        super().__init__(**more)
+
+
+class GroundedEncoder(PreTrainedModel):
+    """A `CrossModal` that looks for its pictures itself.
+
+    Args:
+        config: Its shape.
+        cross_modal: The model; by default fresh weights of this shape.
+        finder: What finds pictures for text; None: it sees the placeholder.
+    """
+
+    config_class = GroundedConfig
+
+    def __init__(
+        self, config: GroundedConfig, cross_modal: CrossModal | None = None, finder: Finder | None = None
+    ) -> None:
+        super().__init__(config)
+        if cross_modal is None:
+            text, cross = (LanguageModel.from_config(AutoConfig.for_model(**of)) for of in (config.text, config.cross))
+            shape = {name: getattr(config, name) for name in ("image_width", "num_images", "num_regions")}
+            cross_modal = CrossModal(text.encoder, cross, **shape)
+        self.cross_modal, self.finder = cross_modal, finder
+
+    @classmethod
+    def of(cls, cross_modal: CrossModal, tokenizer: Any, finder: Finder | None = None) -> GroundedEncoder:
+        """The encoder that a `CrossModal` is."""
+        text = cross_modal.text.config
+        config = GroundedConfig(
+            text=text.to_dict(), cross=cross_modal.cross.encoder.config.to_dict(), image_width=len(cross_modal.mean),
+            num_images=cross_modal.num_images, num_regions=cross_modal.num_regions, hidden_size=cross_modal.width,
+            num_hidden_layers=cross_modal.cross.encoder.config.num_hidden_layers, vocab_size=text.vocab_size,
+            pad_token_id=text.pad_token_id, max_position_embeddings=longest_input(cross_modal.text, tokenizer),
+        )  # fmt: skip
+        return cls(config, cross_modal, finder)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> BaseModelOutput:
+        """States of the tokens, `last_hidden_state` float (B, L, D), of int64 (B, L) inputs."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        images = self.finder(input_ids, mask) if self.finder else {}
+        states, _ = self.cross_modal(input_ids, mask, **images, token_type_ids=token_type_ids)
+        return BaseModelOutput(last_hidden_state=states)
+
+    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """Write weights, config, and the association if there is one; the tokenizer is the caller's to add."""
+        self.config.save_pretrained(folder)
+        safetensors.torch.save_model(self.cross_modal, str(Path(folder) / WEIGHTS))
+        if self.finder:
+            self.finder.association.save(Path(folder) / ASSOCIATION)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *_: Any, **__: Any) -> GroundedEncoder:  # type: ignore[override]
+        """Load a folder.
+
+        Raises:
+            ArtifactError: If something of it is missing, or the weights are of another shape.
+        """
+        folder = folder_of(name)
+        encoder = cls(GroundedConfig.from_pretrained(folder))
+        try:
+            safetensors.torch.load_model(encoder.cross_modal, str(folder / WEIGHTS))
+        except (OSError, RuntimeError) as error:
+            raise ArtifactError(f"{folder} cannot be loaded as a grounded encoder: {error}") from error
+        if (folder / ASSOCIATION).is_dir():
+            from sightread.association.folder import load_association
+
+            association = load_association(folder / ASSOCIATION)
+            shape = encoder.config
+            encoder.finder = Finder(association, load_tokenizer(folder), shape.num_images, shape.num_regions)
+        return encoder.eval()
+
+
+class Finder:
+    """The pictures that an association finds for token ids, each text's sought once.
+
+    Args:
+        association: What finds them.
+        tokenizer: Tells the text.
+        count: K.
+        num_regions: N.
+    """
+
+    def __init__(self, association: Association, tokenizer: Any, count: int, num_regions: int = 1) -> None:
+        self.association, self.tokenizer, self.count = association, tokenizer, count
+        self.features = torch.from_numpy(association.bank.features).unflatten(1, (num_regions, -1))
+        self.found: dict[str, np.ndarray] = {}
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """`images` and `image_mask` of some sequences, as `CrossModal` takes them."""
+        pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
+        texts = [visible_text(self.tokenizer, ids[kept]) for ids, kept in pairs]
+        if new := list(dict.fromkeys(text for text in texts if text not in self.found)):
+            self.found |= dict(zip(new, self.association.retrieve(new, self.count), strict=True))
+        images = seen_images(self.features, np.stack([self.found[text] for text in texts]))
+        return {name: value.to(input_ids.device) for name, value in images.items()}
+
+    def __deepcopy__(self, memo: Any) -> Finder:
+        return self  # what was found once need not be found again by a copy
+
+
+def visible_text(tokenizer: Any, ids: np.ndarray | Sequence[int]) -> str:
+    """The text of token ids int64 (L,), special ones left out, the mask among them: what pictures are sought for."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=True)
+    return text
+
+
+def seen_images(features: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
+    """Pictures as `CrossModal` takes them.
+
+    Args:
+        features: Vectors of N regions of each picture of a bank, float32 (V, N, F).
+        rows: Pictures, int64 (B, K); -1: none.
+
+    Returns:
+        `images`, float32 (B, K·N, F), and `image_mask`, int64 (B, K·N).
+    """
+    chosen, there = torch.from_numpy(rows.clip(min=0)), torch.from_numpy(rows >= 0).long()
+    mask = there.repeat_interleave(features.shape[1], dim=1)
+    return {"images": features[chosen].flatten(1, 2), "image_mask": mask}
+
+
+def load_encoder(name: str | Path) -> Any:
+    """An encoder by folder or Hub name, grounded or any that `AutoModel` loads; raises `ArtifactError` if there is
+    none."""
+    AutoConfig.register(GroundedConfig.model_type, GroundedConfig, exist_ok=True)
+    AutoModel.register(GroundedConfig, GroundedEncoder, exist_ok=True)
+    return load_model(name, "AutoModel")
