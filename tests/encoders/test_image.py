@@ -38,6 +38,25 @@ def encode(model, pooling):
         return ImageEncoder(model, None, pooling)(PIXELS).numpy()
 
 
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (4, 2, 2), (8, 2, 4), (7, 1, 7)])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_regions_are_means_of_parts_of_the_map(kind, count, rows, columns):
+    model = tiny(kind)
+    with torch.no_grad():
+        states = tower(model)(pixel_values=PIXELS).last_hidden_state.double().numpy()
+    if states.ndim == 3:  # patches of a square, after [CLS] perhaps
+        side = {16: 4, 17: 4}[states.shape[1]]
+        states = states[:, -side * side :].swapaxes(1, 2).reshape(len(states), -1, side, side)
+    height, width = states.shape[2:]
+
+    def part(i, parts, whole):
+        return slice(i * whole // parts, -(-(i + 1) * whole // parts))
+
+    cells = [states[:, :, part(r, rows, height), part(c, columns, width)] for r in range(rows) for c in range(columns)]
+    expected = np.concatenate([cell.mean(axis=(2, 3)) for cell in cells], axis=1)
+    np.testing.assert_allclose(encode(model, f"regions-{count}"), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_mean_is_the_mean_of_the_last_map_or_states(kind):
     model = tiny(kind)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sightread.artifacts import digest
 from sightread.config import check_choice
@@ -18,7 +21,9 @@ from sightread.encoders.text import load_model, weights_digest
 from sightread.errors import ArtifactError, ConfigError
 
 POOLINGS = ("pooled", "mean")
+REGIONS = re.compile(r"regions-([1-9]\d*)")
 VIEWS = ("crop", "whole", "both")
+MAP_DIMS = 4  # of a feature map, (B, F, H, W)
 
 
 class ImageEncoder(nn.Module):
@@ -28,16 +33,20 @@ class ImageEncoder(nn.Module):
         model: The model; of a text-and-image model its image tower is used.
         processor: Its image processor.
         pooling: "pooled", what the model itself calls its feature (`image_embeds`, `pooler_output`), or "mean",
-            the mean of its last feature map or patch states.
+            the mean of its last feature map or patch states; or "regions-N", the means of N parts of that map, row by
+            row, which is cut into rows and columns as equal in number as N allows.
         view: What the model sees of a picture that is not square: "crop", what its processor cuts out, often the
             centre; "whole", the whole picture squeezed into the square; "both", one feature of each, side by side.
     """
 
     def __init__(self, model: Any, processor: Any, pooling: str = "pooled", view: str = "crop") -> None:
-        check_choice("pooling", pooling, POOLINGS)
+        regions = REGIONS.fullmatch(pooling)
+        if not regions:
+            check_choice("pooling", pooling, (*POOLINGS, "regions-N"))
         check_choice("view", view, VIEWS)
         super().__init__()
         self.model, self.processor, self.pooling, self.view = model, processor, pooling, view
+        self.num_parts = int(regions[1]) if regions else 1
         squeezed = _squeezing(processor)
         if view == "both" and squeezed is None:
             raise ConfigError(f"view=both: {type(processor).__name__} cuts nothing away, so that both views are one")
@@ -63,7 +72,7 @@ class ImageEncoder(nn.Module):
         return torch.stack(views, dim=1).flatten(0, 1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Features of preprocessed pictures, float (B, F)."""
+        """Features of preprocessed pictures, float (B, F); regions one after the other, (B, N·F)."""
         return self._features(pixel_values).unflatten(0, (-1, len(self.processors))).flatten(1)
 
     def _features(self, pixel_values: Tensor) -> Tensor:
@@ -75,12 +84,25 @@ class ImageEncoder(nn.Module):
         if self.pooling == "pooled" and getattr(output, "pooler_output", None) is not None:
             return output.pooler_output.flatten(1)  # CNNs pool to (B, F, 1, 1)
         states = output.last_hidden_state
-        return states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)  # (B, F)
+        if self.pooling.startswith("regions"):
+            return self._regions(states if states.ndim == MAP_DIMS else _as_map(states))
+        return states.mean(dim=(2, 3)) if states.ndim == MAP_DIMS else states.mean(dim=1)  # (B, F)
+
+    def _regions(self, feature_map: Tensor) -> Tensor:
+        rows = max(n for n in range(1, math.isqrt(self.num_parts) + 1) if self.num_parts % n == 0)
+        parts = functional.adaptive_avg_pool2d(feature_map, (rows, self.num_parts // rows))  # (B, F, rows, columns)
+        return parts.flatten(2).transpose(1, 2).flatten(1)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write model and processor; pooling and view are the caller's to remember."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def _as_map(states: Tensor) -> Tensor:
+    """Patch states (B, L, F) as a map (B, F, H, W) of the square that they tile, without those before it ([CLS])."""
+    side = math.isqrt(states.shape[1])
+    return states[:, states.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def load_processor(name: str | Path) -> Any:
