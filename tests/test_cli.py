@@ -50,6 +50,12 @@ COMMANDS = {  # in order; {…} are folders
     "distill": "distill --vokens {dir}/vokens --teacher {dir}/contrast/encoder --start {text_encoder}"
     f" {BLOCKS} --out {{dir}}/distill",
     "noise": "noise --start {text_encoder} --like {dir}/contrast --out {dir}/noise",
+    "joint": "joint --vokens {dir}/vokens --captions {dir}/world --image-encoder {image_encoder} --pooling regions-2"
+    f" --start {{text_encoder}} --set num_regions=2 {BLOCKS} --out {{dir}}/joint",
+    "associate": "associate --kind keyword --bank {dir}/bank --captions {dir}/world --out {dir}/association",
+    "find": f"find --vokens {{dir}}/vokens --association {{dir}}/association --top 3 {BLOCKS} --out {{dir}}/pictures",
+    "associative": "associative --vokens {dir}/vokens --start {text_encoder} --association {dir}/association"
+    f" --pictures {{dir}}/pictures --set num_images=2 {BLOCKS} --out {{dir}}/associative",
     "finetune": "finetune --encoder {dir}/regression/encoder --task world --data {dir}/world/tasks/color --seeds 2"
     f" --set pooling=mean {STEPS} --out {{dir}}/scores",
     "show": "show 'the red box is large .' --vokenizer {dir}/vokenizer --k 3 --out {dir}/strip",
@@ -262,7 +268,17 @@ def test_show_writes_a_page_and_a_picture(out, results):
         assert picture.size == (6 * 104 + 8, 164)
 
 
-MADE_AT_ONCE = ["world", "bank", "clip"]
+def test_show_puts_associations_side_by_side(out, folders, results):
+    command = (
+        "show 'the red box is large .' --association words={dir}/association --association again={dir}/association"
+    )
+    result = sightread(f"{command} --k 2 --out {{dir}}/found", **folders)
+    assert result.stdout.split() == [f"{out}/found.html", f"{out}/found.png"], result.output
+    assert (out / "found.html").read_text().count("<b>") == 2
+    assert sightread("show 'a box' --out {dir}/nothing", **folders).exit_code == 2
+
+
+MADE_AT_ONCE = ["world", "bank", "clip", "associate"]
 RESUMABLE = [name for name in COMMANDS if name not in {*MADE_AT_ONCE, "retrieval", "show"}]
 
 

@@ -42,7 +42,7 @@ FELLOWS_MAY_MEET = {
 
 PUBLIC_NAMES = [
     "Corpus", "ImageBank", "ImageEncoder", "SightreadError", "TextEncoder", "VokenCorpus", "Vokenizer", "__version__",
-    "build_bank", "finetune", "finetune_seeds", "fit", "read_captions", "revokenize", "vokenize",
+    "build_bank", "finetune", "finetune_seeds", "fit", "load_encoder", "read_captions", "revokenize", "vokenize",
 ]  # fmt: skip
 
 FORBIDDEN = {  # what, and why never

@@ -20,6 +20,7 @@ _PUBLIC = {
     "finetune": "finetuning",
     "finetune_seeds": "finetuning",
     "fit": "train",
+    "load_encoder": "grounded",
     "read_captions": "data.captions",
     "revokenize": "vokenization.revokenize",
     "vokenize": "vokenization.job",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sightread.analysis.strips import StripToken, _fitted, _thumbnail, data_uri, draw_strip, voken_strip, write_strip
+from sightread.analysis.strips import StripToken, _fitted, data_uri, draw_strip, thumbnail, voken_strip, write_strip
 from sightread.errors import ConfigError, DataError
 from sightread.vokenizer import Vokenizer
 
@@ -56,17 +56,17 @@ def test_missing_pictures_are_grey(content, tmp_path):
     path = tmp_path / "gone.png"
     if content:
         path.write_bytes(content)
-    grey = _thumbnail(str(path))
+    grey = thumbnail(str(path))
     assert grey.size == (SIDE, SIDE)
     assert grey.getpixel((2, 2)) == (0xE3, 0xE6, 0xEC)
-    assert np.array_equal(np.asarray(grey), np.asarray(_thumbnail("")))  # and the same where there is no file at all
+    assert np.array_equal(np.asarray(grey), np.asarray(thumbnail("")))  # and the same where there is no file at all
 
 
 def test_wide_pictures_are_cropped_not_squeezed(tmp_path):
     wide = Image.new("RGB", (900, 300), "red")
     wide.paste("blue", (300, 0, 600, 300))
     wide.save(tmp_path / "wide.png")
-    square = np.asarray(_thumbnail(str(tmp_path / "wide.png")), dtype=int)
+    square = np.asarray(thumbnail(str(tmp_path / "wide.png")), dtype=int)
     assert square.shape == (SIDE, SIDE, 3)
     assert np.abs(square[:, 4:-4] - (0, 0, 255)).max() < 16
 

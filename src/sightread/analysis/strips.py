@@ -39,7 +39,7 @@ def voken_strip(vokenizer: Vokenizer, sentence: str, k: int = 1) -> list[StripTo
     found = vokenizer([sentence], k)[0]
     return [
         StripToken(
-            sentence[slice(*t.span)], [_thumbnail(vokenizer.bank.paths[r]) for r in t.rows], t.scores, t.image_ids
+            sentence[slice(*t.span)], [thumbnail(vokenizer.bank.paths[r]) for r in t.rows], t.scores, t.image_ids
         )
         for t in found
     ]
@@ -54,10 +54,10 @@ def draw_strip(tokens: Sequence[StripToken]) -> Image.Image:
     for r, row in enumerate(rows):
         for c, token in enumerate(row):
             x, y = _GAP + c * cell, _GAP + r * line
-            pen.text((x + _SIDE / 2, y + _TEXT / 2), _fitted(token.text, pen), _INK, _font(15), anchor="mm")
+            pen.text((x + _SIDE / 2, y + _TEXT / 2), _fitted(token.text, pen), _INK, font(15), anchor="mm")
             canvas.paste(token.pictures[0], (x, y + _TEXT))
             below = (x + _SIDE / 2, y + _TEXT + _SIDE + 11)
-            pen.text(below, f"{token.scores[0]:.2f}", _FAINT, _font(12), anchor="mm")
+            pen.text(below, f"{token.scores[0]:.2f}", _FAINT, font(12), anchor="mm")
     return canvas
 
 
@@ -84,7 +84,8 @@ def data_uri(image: Image.Image) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _thumbnail(path: str) -> Image.Image:
+def thumbnail(path: str) -> Image.Image:
+    """The square middle of a picture, small; grey if it cannot be opened."""
     if path:
         try:
             image = open_picture(Path(path))
@@ -96,16 +97,17 @@ def _thumbnail(path: str) -> Image.Image:
         except DataError:
             pass  # shown as missing below
     grey = Image.new("RGB", (_SIDE, _SIDE), _MISSING)
-    ImageDraw.Draw(grey).text((_SIDE / 2, _SIDE / 2), "no picture", _FAINT, _font(13), anchor="mm")
+    ImageDraw.Draw(grey).text((_SIDE / 2, _SIDE / 2), "no picture", _FAINT, font(13), anchor="mm")
     return grey
 
 
 @lru_cache
-def _font(size: int) -> Any:
+def font(size: int) -> Any:
+    """Pillow's own, of so many pixels."""
     return ImageFont.load_default(size)
 
 
 def _fitted(text: str, pen: ImageDraw.ImageDraw) -> str:
-    while len(text) > 1 and pen.textlength(text, _font(15)) > _SIDE + _GAP - 4:
+    while len(text) > 1 and pen.textlength(text, font(15)) > _SIDE + _GAP - 4:
         text = text[:-2] + "…"
     return text

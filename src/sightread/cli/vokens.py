@@ -21,6 +21,7 @@ from sightread.cli.app import (
     Workers,
     captions_of,
     check_writable,
+    named,
     say_skipped,
     verb,
 )
@@ -158,17 +159,29 @@ def revokenize(
 @verb
 def show(
     sentence: Annotated[str, typer.Argument(help="The sentence.")],
-    vokenizer: VokenizerPath,
+    vokenizer: Annotated[str | None, typer.Option(help="Folder or Hub name of a vokenizer.")] = None,
+    association: Annotated[
+        list[str] | None, typer.Option(help="Instead: an association as name=folder; repeatable, side by side.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write, without suffix.")] = Path("strip"),
-    k: Annotated[int, typer.Option(help="Pictures a token.")] = 5,
+    k: Annotated[int, typer.Option(help="Pictures a token, or a sentence.")] = 5,
 ) -> None:
-    """Write what each token of a sentence sees: a self-contained HTML page and a PNG strip.
+    """Write what each token of a sentence sees, or what associations find for it: a self-contained page and a PNG.
 
     Example: `sightread show "a dog jumps over a red fence" --vokenizer vokenizer`
     """
+    from sightread.analysis.found import write_found
     from sightread.analysis.strips import write_strip
+    from sightread.association.folder import load_association
     from sightread.vokenizer import Vokenizer
 
     check_writable(out)
-    page, picture = write_strip(Vokenizer.from_pretrained(vokenizer), sentence, out, k)
+    if vokenizer and not association:
+        page, picture = write_strip(Vokenizer.from_pretrained(vokenizer), sentence, out, k)
+    elif association and not vokenizer:
+        folders = dict(named(pair, "--association") for pair in association)
+        found = {name: load_association(folder) for name, folder in folders.items()}
+        page, picture = write_found(found, [sentence], out, k)
+    else:
+        raise ConfigError("give --vokenizer, or --association, but not both")
     typer.echo(f"{page}\n{picture}")
