@@ -12,8 +12,9 @@ from __future__ import annotations
 from sightread.experiments.arms import TEXT_ONLY, Arm
 from sightread.experiments.world import WorldExperiment
 
+CAPTIONS = {"captions_per_block": 4}  # one a block is too few for a world: what pictures look like is hardly learnt
 TRANSFERRED = tuple(
-    Arm(name=name, method="joint", vokens="none", start=TEXT_ONLY.name, settings={"strategy": strategy},
+    Arm(name=name, method="joint", vokens="none", start=TEXT_ONLY.name, settings={"strategy": strategy, **CAPTIONS},
         control="" if strategy == "none" else "no pictures of captions")
     for name, strategy in (
         ("no pictures of captions", "none"), ("text to image", "t2i"), ("image to text", "i2t"), ("both ways", "both"),
