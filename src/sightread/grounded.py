@@ -73,7 +73,9 @@ class GroundingObjective(Objective):
     ) -> None:  # fmt: skip
         super().__init__()
         if features.shape[1] != config.num_regions:
-            raise ConfigError(f"num_regions={config.num_regions}, but pictures come as {features.shape[1]} regions")
+            raise ConfigError(
+                f"num_regions={config.num_regions}, but pictures come as {features.shape[1]} regions; give as many"
+            )
         self.settings, self.frozen = config, config.freeze_text
         cross = start_model(config.cross, tokenizer) if config.cross else copy.deepcopy(model)
         self.model = CrossModal(
@@ -212,10 +214,14 @@ class Finder:
         """`images` and `image_mask` of some sequences, as `CrossModal` takes them."""
         pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
         texts = [visible_text(self.tokenizer, ids[kept]) for ids, kept in pairs]
+        images = seen_images(self.features, self.rows(texts))
+        return {name: value.to(input_ids.device) for name, value in images.items()}
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """The pictures of some texts, int64 (N, K), -1 for none."""
         if new := list(dict.fromkeys(text for text in texts if text not in self.found)):
             self.found |= dict(zip(new, self.association.retrieve(new, self.count), strict=True))
-        images = seen_images(self.features, np.stack([self.found[text] for text in texts]))
-        return {name: value.to(input_ids.device) for name, value in images.items()}
+        return np.stack([self.found[text] for text in texts])
 
     def __deepcopy__(self, memo: Any) -> Finder:
         return self  # what was found once need not be found again by a copy

@@ -251,6 +251,7 @@ def test_what_arms_need(ground):
     assert levels_of([Arm(name="x", vokens="sentence"), VOKENS]) == ["token", "sentence"]
     assert levels_of([Arm(name="x", vokens="sentence")]) == ["sentence"]
     assert levels_of([TEXT_ONLY, Arm(name="x", method="lm", vokens="captions"), Arm(name="y", method="start")]) == []
-    assert levels_of([Arm(name="x", method="associative", vokens="none", pictures="keyword")]) == ["token"]
+    assert levels_of([Arm(name="x", method="associative", vokens="none", pictures="voken")]) == ["token"]
+    assert levels_of([Arm(name="x", method="associative", vokens="none", pictures="scene")]) == []
     assert set(STORES) - set(LEVELS) == {"none", "captions", "as long as captions", "tokens"}
     assert store_path("none", ground, "bytes").name == "vokens-none-bytes"

@@ -5,15 +5,21 @@ from dataclasses import replace
 
 import pytest
 
+from sightread.analysis.perplexity import perplexity
 from sightread.artifacts import MANIFEST
 from sightread.bank import ImageBank
+from sightread.data.blocks import TokenBlocks
+from sightread.data.corpora import Corpus
+from sightread.encoders.text import load_tokenizer
 from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.experiments.arms import TEXT_ONLY, Arm
 from sightread.experiments.ground import make_store
 from sightread.experiments.real import RealExperiment, _ground
 from sightread.finetuning import FinetuningConfig
+from sightread.grounded import load_encoder
 from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
+from sightread.vokenization.job import tokenize
 
 STEPS = {"max_steps": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3}
 PICTURES = 20
@@ -96,9 +102,34 @@ def test_run_again_it_does_nothing_twice(ran, experiment, data, monkeypatch):
     assert {path.name for path in changed if "scores" in path.parts} <= {MANIFEST}
 
 
+def test_grounded_arms_are_asked_for_hidden_words(experiment, data, tmp_path):
+    joint = Arm(name="two regions", method="joint", vokens="none", settings={"strategy": "i2t", "num_regions": 2})
+    found, blind = (
+        Arm(name=f"K = {k}", method="associative", vokens="none", pictures="scene", settings={"num_images": k})
+        for k in (2, 0)
+    )
+    asked = replace(
+        experiment, arms=(TEXT_ONLY, joint, found, blind), test_corpus="world/corpus.txt", test_lines=20, tasks={}
+    )
+    outcome = asked.run(tmp_path, data=data, say=lambda _: None)
+    head, _, *rows = (tmp_path / "perplexities.md").read_text().splitlines()
+    assert outcome.table.splitlines() == [head, _, *rows]
+    cells = {row.split(" | ")[0].removeprefix("| "): row.strip("| ").split(" | ")[1:] for row in rows}
+    assert list(cells) == [joint.name, found.name, blind.name]
+    assert [cell.count("–") for cell in map(" ".join, cells.values())] == [0, 0, 1]
+    blind_encoder = load_encoder(tmp_path / blind.name / "encoder")
+    tokenizer = load_tokenizer(data / "text")
+    corpus = tokenize(Corpus(data / "world" / "corpus.txt", max_lines=20), tokenizer, tmp_path / "again")
+    blocks = TokenBlocks(corpus, tokenizer, max_length=32)
+    value = perplexity(blind_encoder.cross_modal, blocks).value
+    assert cells[blind.name][0].startswith(f"{value:.1f} [")
+    assert not (tmp_path / "vokenizer").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"test_split": "", "test_corpus": "world/corpus.txt"}, ConfigError, "give test_split beside test_corpus"),
         ({"text_encoder": ""}, ConfigError, "--set text_encoder="),
         ({"captions": "no/where.tsv"}, DataError, "there is no .*data.*/no/where.tsv; give a path below .*or hf:NAME"),
         ({"images": "no/where"}, DataError, "no folder of pictures at .*where"),

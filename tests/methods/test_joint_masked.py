@@ -133,7 +133,7 @@ def corpus(world_folder, tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(captions, text_encoder_folder):
-    features = keyed_rng(3).standard_normal((len(captions.pictures), N * F)).astype(np.float32)
+    features = keyed_rng(3).standard_normal((len(captions.pictures), N, F)).astype(np.float32)
     return {"start": text_encoder_folder, "captions": captions, "features": features}
 
 

@@ -148,7 +148,7 @@ def captions_of(captions: str, images: Path | None, only: Path | None, max_skipp
 def captioned_features(
     pairs: Any, image_encoder: str, pooling: str, view: str, cache: Path | None, max_skipped: float
 ) -> tuple[Any, Any]:
-    """Captions, of the pictures that can be decoded, and these pictures' features; tells what was skipped."""
+    """Captions, of the pictures that can be decoded, and their regions, float32 (V, N, F); tells what was skipped."""
     from sightread.encoders.features import image_features
     from sightread.encoders.image import ImageEncoder
 
@@ -157,7 +157,7 @@ def captioned_features(
     pairs = pairs.keep_pictures(rows)
     skipped.merge(pairs.skipped)
     say_skipped(skipped.report())
-    return pairs, features
+    return pairs, features.reshape(len(features), encoder.num_regions, -1)
 
 
 def say_trained(out: Path, loader: str = "AutoModel.from_pretrained") -> None:

@@ -59,6 +59,11 @@ class ImageEncoder(nn.Module):
         return cls(load_model(name, "AutoModel"), load_processor(name), pooling, view)
 
     @property
+    def num_regions(self) -> int:
+        """N, vectors that make up a feature: its regions, of every view; 1 if it is one vector."""
+        return self.num_parts * len(self.processors) if self.num_parts > 1 else 1
+
+    @property
     def digest(self) -> str:
         """Digest of what turns a picture into features: weights, preprocessing, pooling."""
         return digest(

@@ -164,10 +164,22 @@ def _train_voken(arm: Arm, ground: Ground, out: Path) -> None:
     _pretrain(voken.train, arm, ground, out, bank=ground.bank() if of_features else None)
 
 
+def encoder_of_pictures(arm: Arm, ground: Ground) -> ImageEncoder:
+    """The image encoder, which gives as many regions of a picture as the arm reads."""
+    options, regions = dict(ground.image_options), arm.settings.get("num_regions", 1)
+    return ImageEncoder.from_pretrained(
+        ground.image_encoder, **options if regions == 1 else {**options, "pooling": f"regions-{regions}"}
+    )
+
+
 def _train_on_captions(train: Callable[..., Path]) -> Callable[[Arm, Ground, Path], None]:
     def trained(arm: Arm, ground: Ground, out: Path) -> None:
-        encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
-        features, rows, _ = image_features(encoder, ground.captions.pictures, cache=ground.features)
+        regions = arm.settings.get("num_regions", 1)
+        cache = ground.features if regions == 1 else ground.features.with_name(f"{ground.features.name}-{regions}")
+        encoder = encoder_of_pictures(arm, ground)
+        features, rows, _ = image_features(encoder, ground.captions.pictures, cache=cache)
+        if encoder.num_regions > 1:
+            features = features.reshape(len(features), encoder.num_regions, -1)
         _pretrain(train, arm, ground, out, captions=ground.captions.keep_pictures(rows), features=features)
 
     return trained

@@ -25,9 +25,9 @@ FOUND = 24  # pictures a text, for associative grounding; an arm takes the first
 VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
 LEVELS = {
     "matched": "token", "top": "token", "random": "token", "shuffled": "token", "frequency": "token",
-    "sentence": "sentence", **dict.fromkeys(("scene", "keyword", "object", "dense", "voken"), "token"),
+    "sentence": "sentence", "voken": "token",
 }  # fmt: skip
-"""The level of the vokenizer that a kind of voken corpus, or the bank of an association, rests on."""
+"""The level of the vokenizer that a kind of voken corpus, or an association, rests on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,14 @@ class Ground:
     words: Path | None = None
 
     def bank(self) -> ImageBank:
-        """The pictures that vokens are chosen from."""
-        from sightread.bank import ImageBank
+        """The pictures that vokens are chosen from, or that text is read beside: without vokenizers, all captioned."""
+        from sightread.bank import ImageBank, build_bank
+        from sightread.encoders.image import ImageEncoder
 
-        return ImageBank.load(next(iter(self.vokenizers.values())) / "bank")
+        if self.vokenizers:
+            return ImageBank.load(next(iter(self.vokenizers.values())) / "bank")
+        encoder = ImageEncoder.from_pretrained(self.image_encoder, **self.image_options)
+        return build_bank(self.captions.pictures, encoder, cache=self.features)[0]
 
     def tokenizer_of(self, start: str) -> str | Path:
         """The tokenizer that an arm with this start reads by."""

@@ -47,6 +47,7 @@ from sightread.vokenization.job import engine_of
 if TYPE_CHECKING:
     from sightread.data.captions import Captions
 
+PERPLEXITIES = "perplexities.md"
 MODEL, DATA = r"new:.+|[\w.-]+/[\w.-]+", "hf:.+"  # what else than a path below the data may name a model, or data
 
 
@@ -66,6 +67,9 @@ class RealExperiment:
         bank_size: V; None for all.
         corpus: The text.
         corpus_lines: Lines of it that are read; None for all.
+        test_corpus: Text on which grounded arms foretell hidden words; "" for none, and then no perplexity is measured.
+        test_lines: Lines of it; None for all.
+        words: Word vectors, for associations; "" for those of the tokens of the start.
         starts: Where arms begin, by name; "" stands for the vokenizer's text encoder.
         tokenizers: Tokenizers of starts that have another than the vokenizer's.
         matching: The vokenizer.
@@ -87,6 +91,9 @@ class RealExperiment:
     bank_size: int | None = None
     corpus: str
     corpus_lines: int | None = None
+    test_corpus: str = ""
+    test_lines: int | None = None
+    words: str = ""
     starts: Mapping[str, str] = field(default_factory=lambda: {"encoder": ""})
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     matching: MatchingConfig
@@ -115,8 +122,10 @@ class RealExperiment:
         ground = _ground(self, data, Path())
         if self.test_split:
             _captions(self, data, self.test_split)
-        if self.bank:
-            _place(data, self.bank, DATA)
+        elif self.test_corpus:
+            raise ConfigError("perplexity is of captions, too: give test_split beside test_corpus")
+        for place in filter(None, (self.bank, self.test_corpus)):
+            _place(data, place, DATA)
         for task, folder in self.tasks.items():
             load_task(task, _place(data, folder, DATA)).load("train")
         TextEncoder.from_pretrained(ground.tokenizer, self.matching.layers)
@@ -151,6 +160,11 @@ class RealExperiment:
             with timed(stage):
                 for job, _ in run_jobs(jobs, workers):
                     say(f"  {job.name}")
+        if self.test_corpus:
+            with timed("perplexities") as results:
+                found = results["perplexities"] = _perplexities(self, data, ground)
+            if not self.tasks:
+                return Outcome(found, "", out / PERPLEXITIES)
         return _compare(self, out)
 
     def _jobs(self, data: Path, out: Path) -> dict[str, list[Job]]:
@@ -218,8 +232,20 @@ def _ground(experiment: RealExperiment, data: Path, out: Path) -> Ground:
         image_options={"pooling": experiment.matching.pooling, "view": experiment.matching.view},
         starts={name: model(start or experiment.text_encoder) for name, start in experiment.starts.items()},
         tokenizers={start: model(name) for start, name in experiment.tokenizers.items()},
-        pretraining=experiment.pretraining,
+        pretraining=experiment.pretraining, words=data / experiment.words if experiment.words else None,
     )  # fmt: skip
+
+
+def _perplexities(experiment: RealExperiment, data: Path, ground: Ground) -> str:
+    """The table of perplexities, which is also written."""
+    from sightread.data.corpora import Corpus
+    from sightread.experiments.perplexities import as_table, perplexities
+
+    text = Corpus(_place(data, experiment.test_corpus, DATA), max_lines=experiment.test_lines)
+    captions = _captions(experiment, data, experiment.test_split)
+    table = as_table(perplexities(experiment.arms, ground, text, captions))
+    write_atomic(ground.folder / PERPLEXITIES, table)
+    return table
 
 
 def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:

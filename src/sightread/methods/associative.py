@@ -29,6 +29,7 @@ from sightread.contracts import IGNORED, Batch, Losses
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import load_tokenizer
+from sightread.errors import ConfigError
 from sightread.grounded import Finder, GroundingConfig, GroundingObjective, seen_images, visible_text
 from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import PretrainingConfig, pretrain
@@ -140,6 +141,10 @@ def train(
     """
     pictures.check_association(association)
     tokenizer = load_tokenizer(corpus.path / "tokenizer")
+    if (width := association.bank.features.shape[1]) % config.num_regions:
+        raise ConfigError(
+            f"num_regions={config.num_regions}: the bank's features of {width} numbers are no such regions"
+        )
     regions = torch.from_numpy(association.bank.features).unflatten(1, (config.num_regions, -1))  # (V, N, F)
     finder = Finder(association, tokenizer, config.num_images, config.num_regions) if config.num_images else None
 

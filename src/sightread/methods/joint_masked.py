@@ -138,11 +138,12 @@ def train(
         out: Folder of the run; `encoder/` is a grounded encoder.
         start: The text encoder; see `pretraining.start_model`.
         captions: Captioned pictures.
-        features: Their features, float32 (V, N·F); see `encoders.features.image_features`.
+        features: Vectors of their regions, float32 (V, N, F), or (V, F) where N is 1; see
+            `encoders.features.image_features`.
         **options: As for `pretraining.pretrain`.
     """
     config = replace(config, num_images=int(config.strategy != "none"))
-    regions = features.reshape(len(features), config.num_regions, -1)
+    regions = features.reshape(len(features), *features.shape[1:-1] or (1,), -1)
     tokenizer = load_tokenizer(corpus.path / "tokenizer")
     masked = MaskedCaptions(
         captions, regions, tokenizer, max_length=config.max_length, hides=HIDES[config.strategy],
