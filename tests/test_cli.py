@@ -31,6 +31,8 @@ COMMANDS = {  # in order; {…} are folders
     f" --cache {{dir}}/cache --set layers=-2,-1 --set width=8 --set hidden=8 {STEPS} --out {{dir}}/vokenizer",
     "clip": "clip --model {clip} --images {dir}/world/images --size 6 --out {dir}/clip-vokenizer",
     "retrieval": "retrieval --vokenizer {dir}/vokenizer --captions {dir}/world --json {dir}/scores.json",
+    "passages": "passages --corpus {dir}/world/corpus.txt --corpus {dir}/world/corpus.txt --max-words 6 --seed 1"
+    " --out {dir}/passages",
     "vokenize": "vokenize --corpus {dir}/world/corpus.txt --vokenizer {dir}/vokenizer --out {dir}/vokens",
     "revokenize": "revokenize --vokens {dir}/vokens --tokenizer {dir}/letters --out {dir}/vokens-letters",
     "vokenize --top": "vokenize --corpus {dir}/world/corpus.txt --vokenizer {dir}/vokenizer --top 3 --workers 1"
@@ -278,7 +280,7 @@ def test_show_puts_associations_side_by_side(out, folders, results):
     assert sightread("show 'a box' --out {dir}/nothing", **folders).exit_code == 2
 
 
-MADE_AT_ONCE = ["world", "bank", "clip", "associate"]
+MADE_AT_ONCE = ["world", "bank", "clip", "associate", "passages"]
 RESUMABLE = [name for name in COMMANDS if name not in {*MADE_AT_ONCE, "retrieval", "show"}]
 
 

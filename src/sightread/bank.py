@@ -36,6 +36,7 @@ class ImageBank:
         features: What the image encoder gave, float32 (V, F).
         paths: Where each picture is, "" if it is in no file, (V,).
         encoder: Digest of the image encoder that gave the features, "" if it is not known.
+        num_regions: Of how many regions' vectors, end to end, a feature is made.
         index: What `nearest` searches with, "exact" or a kind of `FaissIndex`; of this process, not saved.
     """
 
@@ -47,9 +48,11 @@ class ImageBank:
         vectors: np.ndarray | None = None,
         *,
         encoder: str = "",
+        num_regions: int = 1,
         index: str = "exact",
     ) -> None:
         check_choice("index", index, INDEXES)
+        self.num_regions = num_regions
         self.ids, self.paths, self.encoder, self.index = list(ids), list(paths), encoder, index
         self._built: dict[torch.device, ExactIndex | FaissIndex] = {}
         self.features = np.ascontiguousarray(features, dtype=np.float32)
@@ -113,7 +116,7 @@ class ImageBank:
             check_fits("the bank's image encoder", self.encoder, encoder.digest, remedy)
 
     def _with(self, **changes: Any) -> ImageBank:
-        names = ("ids", "features", "paths", "vectors", "encoder", "index")
+        names = ("ids", "features", "paths", "vectors", "encoder", "num_regions", "index")
         return ImageBank(**{name: getattr(self, name) for name in names} | changes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,6 +133,7 @@ class ImageBank:
         rows = [json.dumps({"id": i, "path": p}) for i, p in zip(self.ids, self.paths, strict=True)]
         write_atomic(artifact.path / "pictures.jsonl", "\n".join(rows) + "\n")
         artifact.inputs["image_encoder"] = self.encoder
+        artifact.config["num_regions"] = self.num_regions
         return artifact.finish({"pictures": len(self), **(report or {})})
 
     @classmethod
@@ -143,7 +147,8 @@ class ImageBank:
             columns = [row["id"] for row in rows], arrays["features"], [row["path"] for row in rows], arrays["vectors"]
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ArtifactError(f"the bank {folder} is damaged ({error}); make it again") from error
-        return cls(*columns, encoder=artifact.inputs.get("image_encoder", ""))
+        regions = artifact.config.get("num_regions", 1)  # older folders lack it
+        return cls(*columns, encoder=artifact.inputs.get("image_encoder", ""), num_regions=regions)
 
 
 def build_bank(
@@ -172,7 +177,8 @@ def build_bank(
     """
     features, rows, skipped = image_features(encoder, pictures, cache=cache, max_skipped=max_skipped)
     paths = [str(path.resolve()) if (path := pictures.path(row)) else "" for row in rows]
-    bank = ImageBank([pictures.ids[row] for row in rows], features, paths, encoder=encoder.digest)
+    ids = [pictures.ids[row] for row in rows]
+    bank = ImageBank(ids, features, paths, encoder=encoder.digest, num_regions=encoder.num_regions)
     if size is not None:
         bank = bank.select(choose_rows(bank.vectors, size, choose, seed))
     return bank, {"skipped": skipped.report()}

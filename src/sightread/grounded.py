@@ -76,8 +76,15 @@ class GroundingObjective(Objective):
             raise ConfigError(
                 f"num_regions={config.num_regions}, but pictures come as {features.shape[1]} regions; give as many"
             )
+        if model.causal:
+            raise ConfigError("a decoder masks nothing, and the cross-modal encoder would read what it is to foretell")
         self.settings, self.frozen = config, config.freeze_text
         cross = start_model(config.cross, tokenizer) if config.cross else copy.deepcopy(model)
+        if (words := cross.output.out_features) != model.output.out_features:
+            raise ConfigError(
+                f"cross={config.cross} knows {words} tokens, the text encoder {model.output.out_features}; "
+                "take one with its tokenizer"
+            )
         self.model = CrossModal(
             model.encoder, cross, image_width=features.shape[2], num_images=config.num_images,
             num_regions=config.num_regions,
@@ -103,6 +110,7 @@ class GroundedConfig(PretrainedConfig):
         image_width: F.
         num_images: K.
         num_regions: N.
+        associative: Whether it finds pictures for what it reads.
     """
 
     model_type = "sightread-grounded"
@@ -114,9 +122,10 @@ class GroundedConfig(PretrainedConfig):
         image_width: int = 1,
         num_images: int = 0,
         num_regions: int = 1,
+        associative: bool = False,
         **more: Any,
     ) -> None:
-        self.text, self.cross = text or {}, cross or {}
+        self.text, self.cross, self.associative = text or {}, cross or {}, associative
         self.image_width, self.num_images, self.num_regions = image_width, num_images, num_regions
         super().__init__(**more)
 
@@ -151,6 +160,7 @@ class GroundedEncoder(PreTrainedModel):
             num_images=cross_modal.num_images, num_regions=cross_modal.num_regions, hidden_size=cross_modal.width,
             num_hidden_layers=cross_modal.cross.encoder.config.num_hidden_layers, vocab_size=text.vocab_size,
             pad_token_id=text.pad_token_id, max_position_embeddings=longest_input(cross_modal.text, tokenizer),
+            associative=finder is not None,
         )  # fmt: skip
         return cls(config, cross_modal, finder)
 
@@ -159,39 +169,57 @@ class GroundedEncoder(PreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        output_hidden_states: bool = False,
     ) -> BaseModelOutput:
-        """States of the tokens, `last_hidden_state` float (B, L, D), of int64 (B, L) inputs."""
+        """States of the tokens, `last_hidden_state` float (B, L, D), of int64 (B, L) inputs.
+
+        Raises:
+            ConfigError: If other hidden states are asked for.
+        """
+        if output_hidden_states:
+            raise ConfigError("a grounded encoder gives the states of its last layer alone: layers=-1")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         images = self.finder(input_ids, mask) if self.finder else {}
         states, _ = self.cross_modal(input_ids, mask, **images, token_type_ids=token_type_ids)
         return BaseModelOutput(last_hidden_state=states)
+
+    def get_input_embeddings(self) -> Any:
+        """Those of the text encoder."""
+        return self.cross_modal.text.get_input_embeddings()
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
         """Write weights, config, and the association if there is one; the tokenizer is the caller's to add."""
         self.config.save_pretrained(folder)
         safetensors.torch.save_model(self.cross_modal, str(Path(folder) / WEIGHTS))
         if self.finder:
-            self.finder.association.save(Path(folder) / ASSOCIATION)
+            path = Path(folder) / ASSOCIATION
+            self.finder.association.save(path, overwrite=path.exists())
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *_: Any, **__: Any) -> GroundedEncoder:  # type: ignore[override]
-        """Load a folder.
+    def from_pretrained(cls, name: str | Path | None, *_: Any, **more: Any) -> GroundedEncoder:  # type: ignore[override]
+        """Load a folder, or a repository of the Hub.
 
         Raises:
             ArtifactError: If something of it is missing, or the weights are of another shape.
+            ConfigError: If it is to be made again from a state, and finds pictures, which are no part of that.
         """
+        if name is None:  # made again in another process
+            encoder = cls(more["config"])
+            encoder.load_state_dict(more["state_dict"])
+            if encoder.config.associative:
+                raise ConfigError("an encoder that finds pictures cannot be sent to another process; take one worker")
+            return encoder.eval()
         folder = folder_of(name)
         encoder = cls(GroundedConfig.from_pretrained(folder))
         try:
             safetensors.torch.load_model(encoder.cross_modal, str(folder / WEIGHTS))
         except (OSError, RuntimeError) as error:
             raise ArtifactError(f"{folder} cannot be loaded as a grounded encoder: {error}") from error
-        if (folder / ASSOCIATION).is_dir():
+        if encoder.config.associative:
             from sightread.association.folder import load_association
 
             association = load_association(folder / ASSOCIATION)
-            shape = encoder.config
-            encoder.finder = Finder(association, load_tokenizer(folder), shape.num_images, shape.num_regions)
+            encoder.finder = Finder(association, load_tokenizer(folder), encoder.config.num_images)
         return encoder.eval()
 
 
@@ -202,12 +230,14 @@ class Finder:
         association: What finds them.
         tokenizer: Tells the text.
         count: K.
-        num_regions: N.
     """
 
-    def __init__(self, association: Association, tokenizer: Any, count: int, num_regions: int = 1) -> None:
+    def __init__(self, association: Association, tokenizer: Any, count: int) -> None:
+        if not len(association.bank):
+            raise ConfigError(f"an association by {association.kind} has no bank to read pictures from")
         self.association, self.tokenizer, self.count = association, tokenizer, count
-        self.features = torch.from_numpy(association.bank.features).unflatten(1, (num_regions, -1))
+        bank = association.bank
+        self.features = torch.from_numpy(bank.features).unflatten(1, (bank.num_regions, -1))  # (V, N, F)
         self.found: dict[str, np.ndarray] = {}
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
@@ -251,6 +281,8 @@ def seen_images(features: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
 def load_encoder(name: str | Path) -> Any:
     """An encoder by folder or Hub name, grounded or any that `AutoModel` loads; raises `ArtifactError` if there is
     none."""
-    AutoConfig.register(GroundedConfig.model_type, GroundedConfig, exist_ok=True)
-    AutoModel.register(GroundedConfig, GroundedEncoder, exist_ok=True)
     return load_model(name, "AutoModel")
+
+
+AutoConfig.register(GroundedConfig.model_type, GroundedConfig, exist_ok=True)
+AutoModel.register(GroundedConfig, GroundedEncoder, exist_ok=True)

@@ -137,6 +137,8 @@ def pretrain(
     if match_compute_of:
         compute, inputs["match_compute_of"] = _compute_of(match_compute_of)
     objective = make_objective(model)  # which refuses settings that do not go with this model
+    if objective.encoder is not model.encoder:
+        inputs["encoder"] = weights_digest(objective.encoder)
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
     if artifact.finished:
         return artifact.path

@@ -125,10 +125,14 @@ def _is_json(path: Path) -> bool:
     return True
 
 
+def _per_step(args: TrainingArguments) -> int:
+    """Examples of an optimiser step."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
 def _num_epochs(examples: Examples, args: TrainingArguments) -> int:
     if args.max_steps > 0:
-        per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return -(-args.max_steps * per_step // len(examples))
+        return -(-args.max_steps * _per_step(args) // len(examples))
     if args.num_train_epochs != int(args.num_train_epochs) or args.num_train_epochs < 1:
         raise ConfigError(f"num_train_epochs={args.num_train_epochs}: expected a whole number; use max_steps for less")
     return int(args.num_train_epochs)
@@ -137,6 +141,8 @@ def _num_epochs(examples: Examples, args: TrainingArguments) -> int:
 def reading_order(examples: Examples, args: TrainingArguments) -> Sequence[Any]:
     """The examples as `fit` reads them with these arguments, all epochs end to end; item i depends on i alone."""
     stream: Any = _Stream(examples, args, _num_epochs(examples, args))
+    if args.max_steps > 0:
+        stream.length = args.max_steps * _per_step(args)
     return stream
 
 
@@ -144,14 +150,14 @@ class _Stream(Dataset[Any]):
     """All epochs end to end, each in its own order; item i is a function of (seed, i) alone."""
 
     def __init__(self, examples: Examples, args: TrainingArguments, num_epochs: int) -> None:
-        self.examples, self.seed, self.num_epochs = examples, args.seed, num_epochs
+        self.examples, self.seed, self.length = examples, args.seed, num_epochs * len(examples)
         self.batch_size = args.train_batch_size * args.world_size
         grouped = args.train_sampling_strategy == "group_by_length"
         self.lengths = np.asarray(examples.lengths) if grouped else None  # type: ignore[attr-defined]
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def __len__(self) -> int:
-        return self.num_epochs * len(self.examples)
+        return self.length
 
     def __getitem__(self, item: int) -> Any:
         epoch, place = divmod(item, len(self.examples))

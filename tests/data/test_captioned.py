@@ -71,6 +71,18 @@ def test_a_batch_holds_captions_with_their_pictures(of, captions, features, toke
     assert all(torch.equal(batch[name], again[name]) for name in batch)
 
 
+def test_masks_do_not_depend_on_the_number_of_regions(captions, tokenizer):
+    for hides in ("words", "either"):
+        drawn = []
+        for count in (1, 5):
+            features = np.zeros((len(captions.pictures), count, F), dtype=np.float32)
+            masked = MaskedCaptions(captions, features, tokenizer, max_length=16, hides=hides)
+            drawn.append(DrawnCaptions(masked, 6).draw(keyed_rng(2), {}))
+        for few, many in zip(*drawn, strict=True):
+            assert few["picture"] == many["picture"]
+            assert all(np.array_equal(few[name], many[name]) for name in ("input_ids", "lm_labels"))
+
+
 def test_what_does_not_fit_is_refused(of, captions, features, tokenizer):
     with pytest.raises(ConfigError, match="hides is 'word'"):
         of("word")

@@ -221,6 +221,9 @@ def test_what_a_corpus_cannot_give_is_refused_and_leaves_nothing(ground):
     assert not (ground.folder / "refused").exists()
 
 
+FOUND_BY_SCENE = {"method": "associative", "vokens": "none", "pictures": "scene"}
+
+
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
@@ -234,6 +237,10 @@ def test_what_a_corpus_cannot_give_is_refused_and_leaves_nothing(ground):
         ([{}, {"name": "y", "control": "z"}], "arm 'y': control is 'z', expected one of x, y"),
         ([{}, {}], "'x' stands twice"),
         ([{"after": "y"}, {"name": "y"}], "'x' rests on 'y', which must stand before it"),
+        ([{"method": "associative", "vokens": "none"}], "arm 'x': pictures is ''"),
+        ([{"method": "associative", "pictures": "scene"}], "arm 'x': vokens is 'matched', expected one of none"),
+        ([{**FOUND_BY_SCENE, "settings": {"max_length": 8}}], "max_length: an arm that finds pictures has the"),
+        ([{**FOUND_BY_SCENE, "settings": {"num_images": 99}}], "num_images=99: pictures are found for 24 at most"),
         ([{"method": "weight noise"}], "arm 'x': weight noise rests on another arm"),
         ([{"method": "grounded teacher", "vokens": "none"}], "grounded teacher rests on another arm"),
     ],

@@ -121,9 +121,19 @@ def test_settings_that_cannot_be_are_refused():
     for settings, message in (
         ({"strategy": "i2i"}, "strategy is 'i2i'"), ({"p": 0.0}, "p=0.0: expected a positive number"),
         ({"num_regions": 3}, "num_regions=3, but pictures come as 2 regions"),
+        ({"num_images": 2}, "num_images=2: a caption has one picture"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             objective_of(**settings)
+
+
+def test_what_would_read_ahead_or_other_tokens_is_refused(tokenizer):
+    features = keyed_rng(0).standard_normal((9, N, F))
+    with pytest.raises(ConfigError, match="a decoder masks nothing"):
+        JointObjective(CONFIG, tiny_model("gpt2"), features, Tokenizer())
+    other = replace(CONFIG, cross="new:bert-1L-64H")
+    with pytest.raises(ConfigError, match=f"knows {len(tokenizer)} tokens, the text encoder {VOCAB}"):
+        JointObjective(other, tiny_model("bert"), features, tokenizer)
 
 
 @pytest.fixture(scope="module")

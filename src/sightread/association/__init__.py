@@ -115,12 +115,15 @@ class Association:
 
     def save(self, out: Path | str, *, overwrite: bool = False) -> Path:
         """Write it, the bank inside, into a folder that `load_association` reads."""
+        return self.save_into(Artifact.begin(out, KIND, config={"kind": self.kind}, overwrite=overwrite))
+
+    def save_into(self, artifact: Artifact) -> Path:
+        """Fill and finish a folder that was begun as an association of this kind."""
         import numpy as np
         import safetensors.numpy
 
         state = self.state()
-        inputs = {"bank": self.bank.digest, "association": self._digest(state)}
-        artifact = Artifact.begin(out, KIND, config={"kind": self.kind}, inputs=inputs, overwrite=overwrite)
+        artifact.inputs |= {"bank": self.bank.digest, "association": self._digest(state)}
         arrays = {name: np.ascontiguousarray(array) for name, array in state.arrays.items()}
         write_atomic(artifact.path / ARRAYS, safetensors.numpy.save(arrays))
         write_atomic(artifact.path / VALUES, json.dumps(dict(state.values)))

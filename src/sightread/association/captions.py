@@ -14,6 +14,7 @@ from sightread.association.words import content_words, rows_in
 from sightread.bank import ImageBank
 from sightread.config import check_positive
 from sightread.data.captions import Captions
+from sightread.errors import DataError
 
 _ONE_WORD, _IDF = 1 << 40, 1 << 20
 
@@ -62,6 +63,8 @@ class KeywordAssociation(Association):
             said[row].update(content_words(text))
         said.pop(-1, None)
         words = sorted(set().union(*said.values()))
+        if not words:
+            raise DataError("the captions of the bank's pictures hold stop words alone; give others")
         column_of = {word: column for column, word in enumerate(words)}
         named = [[column_of[word] for word in said[row]] for row in range(len(bank))]
         return cls(bank, words, _incidence(named, len(words)), k_words)

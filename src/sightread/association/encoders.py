@@ -106,6 +106,8 @@ class DenseAssociation(Association):
         """
         rows = rows_in(bank, captions)
         chosen, skipped = np.flatnonzero(rows >= 0), Skipped()
+        if isinstance(encoder, WordVectors):
+            skipped.merge(encoder.skipped)
         keys = encoder([captions.texts[i] for i in chosen])
         known = keys.any(axis=1)
         for i in chosen[~known]:

@@ -131,7 +131,7 @@ class ObjectAssociation(Association):
         self, index: NounIndex, words: WordVectors, *, seed: int = 0, tagger: Callable[[str], list[str]] | None = None
     ) -> None:
         self.bank, self.index, self.words, self.seed, self.tagger = index.bank, index, words, seed, tagger
-        self.keys = index.keys(words)
+        self.keys, self.report = index.keys(words), {"skipped": words.skipped.report()}
 
     def find(self, texts: Sequence[str], k: int) -> np.ndarray:
         """Text by text."""
@@ -158,8 +158,9 @@ class ObjectAssociation(Association):
         return {nouns[i]: vectors[i] for i in chosen}
 
     def _entry(self, noun: str, vector: np.ndarray) -> Entry:
-        numbers = self.index.entries_of.get(noun) or range(len(self.keys))
-        return self.index.entries[numbers[int((self.keys[numbers] @ vector).argmax())]]
+        numbers = self.index.entries_of.get(noun)
+        best = int((self.keys[numbers or slice(None)] @ vector).argmax())
+        return self.index.entries[numbers[best] if numbers else best]
 
     def state(self) -> State:
         """Index, vectors and settings."""

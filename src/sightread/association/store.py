@@ -7,9 +7,10 @@ of their pictures, int32 (n, K), best first, -1 for none. A text is kept once, i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -25,7 +26,8 @@ SHARD_SIZE = 50_000
 
 
 def associate(
-    queries: Iterable[str], association: Association, k: int, out: Path | str, *, shard_size: int = SHARD_SIZE,
+    queries: Iterable[str], association: Association, k: int, out: Path | str, *,
+    config: Mapping[str, Any] | None = None, inputs: Mapping[str, str] | None = None, shard_size: int = SHARD_SIZE,
     overwrite: bool = False, resume: bool = False,
 ) -> Path:  # fmt: skip
     """Seek the k best pictures of each distinct text, and write them; of what is done, only the keys are held.
@@ -36,6 +38,8 @@ def associate(
         k: Pictures a text, at most V.
         out: Folder for `PictureStore`. Its report: `queries`, `distinct` ones, their whitespace-separated `words`,
             `words_per_second` of this session's, and the share `without_picture`.
+        config: Settings that the queries follow from.
+        inputs: Digests of what they were made from.
         shard_size: Texts in a shard.
         overwrite: Replace what is in the folder.
         resume: Go on with an unfinished job in the folder.
@@ -47,8 +51,8 @@ def associate(
     """
     association.retrieve([], k)  # refuses a wrong k before any work
     check_positive(shard_size=shard_size)
-    config = {"kind": association.kind, "k": k, "shard_size": shard_size}
-    inputs = {"association": association.digest, "bank": association.bank.digest}
+    config = {"kind": association.kind, "k": k, "shard_size": shard_size, **(config or {})}
+    inputs = {"association": association.digest, "bank": association.bank.digest, **(inputs or {})}
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
     if artifact.finished:
         return artifact.path
@@ -122,7 +126,7 @@ class PictureStore:
         if len(unknown):
             raise ArtifactError(
                 f"no pictures for {queries[unknown[0]]!r:.80}: these pictures were sought for other text; "
-                "make them again with the text that is to be read"
+                "make them again for the text, settings and number of steps with which it is read"
             )
         return self._rows[at, :k].astype(np.int64)
 

@@ -92,7 +92,6 @@ def associate(
     definitions: Annotated[Path | None, typer.Option(help="File of their definitions: object.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Folder or Hub name of a text encoder: dense.")] = None,
     vokenizer: Annotated[str | None, typer.Option(help="Folder or Hub name of a vokenizer: voken.")] = None,
-    seed: Seed = 0,
     max_skipped: MaxSkipped = 0.1,
     overwrite: Overwrite = False,
 ) -> None:
@@ -100,14 +99,18 @@ def associate(
 
     Example: `sightread associate --kind scene --bank bank --captions captions.tsv --words glove.txt --out association`
     """
-    from sightread.association.build import build_association
+    from sightread.artifacts import Artifact
+    from sightread.association import KIND
+    from sightread.association.build import ASSOCIATIONS, build_association
     from sightread.association.encoders import MeanVectors
     from sightread.association.objects import NounIndex
     from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
+    from sightread.config import check_choice
     from sightread.encoders.text import TextEncoder
     from sightread.vokenizer import Vokenizer
 
+    check_choice("--kind", kind, ASSOCIATIONS)
     pictures: Any = ImageBank.load(bank) if bank else None
     pairs: Any = captions_of(captions, images, None, max_skipped) if captions else None
 
@@ -124,8 +127,9 @@ def associate(
         "text_encoder": (text_encoder, lambda: MeanVectors(TextEncoder.from_pretrained(str(text_encoder)))),
         "vokenizer": (vokenizer, lambda: Vokenizer.from_pretrained(str(vokenizer))),
     }
+    artifact = Artifact.begin(out, KIND, config={"kind": kind}, overwrite=overwrite)
     made = build_association(kind, **{name: make for name, (given, make) in makers.items() if given})
-    made.save(out, overwrite=overwrite)
+    made.save_into(artifact)
     say_skipped(report_of(out).get("skipped", {}))
     typer.echo(f"pictures by {kind}, of a bank of {len(made.bank)}, in {out}")
 

@@ -104,7 +104,7 @@ def contrast(
     pairs = captions_of(captions, images, only, max_skipped)
     pairs, features = captioned_features(pairs, image_encoder, pooling, view, cache, max_skipped)
     lexical_contrast.train(
-        config, VokenCorpus(vokens), out, start=start, captions=pairs, features=features[:, 0],
+        config, VokenCorpus(vokens), out, start=start, captions=pairs, features=features,
         match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     say_trained(out)

@@ -29,6 +29,29 @@ from sightread.errors import ConfigError
 
 
 @verb
+def passages(
+    corpus: Annotated[list[str], typer.Option(help="Text file, folder, saved data set, or hf:NAME; repeatable.")],
+    out: Out,
+    max_words: Annotated[int, typer.Option(help="Words of a passage, at most.")] = 128,
+    seed: Seed = 0,
+    max_skipped: MaxSkipped = 0.1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Cut corpora into passages, a line each, and split these at random into train, dev and test, 90, 5, 5 in 100.
+
+    Example: `sightread passages --corpus wiki.txt.gz --corpus books --out passages`
+    """
+    from sightread.data.corpora import Corpus
+    from sightread.data.passages import write_passages
+
+    read = [Corpus(source, max_skipped=max_skipped) for source in corpus]
+    counts = write_passages(read, out, max_words=max_words, seed=seed, overwrite=overwrite)
+    for part in read:
+        say_skipped(part.skipped.report())
+    typer.echo(f"{', '.join(f'{count:,} {split}' for split, count in counts.items())} in {out}")
+
+
+@verb
 def vokenize(
     corpus: Annotated[str, typer.Option(help="Text file (.gz too), folder of them, saved data set, or hf:NAME.")],
     vokenizer: VokenizerPath,

@@ -81,7 +81,7 @@ class MaskedCaptions:
         masked, labels = mask_tokens(
             ids, rng, mask_id=self.mask_id, vocab_size=self.vocab_size, probability=self.probability, maskable=words
         )
-        draws, by_lot = rng.random((self.features.shape[1],)), rng.integers(2) == 1
+        by_lot, draws = rng.integers(2) == 1, rng.random((self.features.shape[1],))  # the last depends on N
         example = {"picture": self.captions.picture_of[index]}
         if self.hides == "regions" or (self.hides == "either" and by_lot):
             hidden = (draws < self.region_probability) | (draws == draws.min())
@@ -114,7 +114,7 @@ class DrawnCaptions:
     def draw(self, rng: np.random.Generator, block: Any) -> list[dict[str, Any]]:
         """As many captions."""
         rows = rng.integers(len(self.captions), size=self.count)
-        return [self.captions.example(int(row), rng) for row in rows]
+        return [self.captions.example(int(row), own) for row, own in zip(rows, rng.spawn(self.count), strict=True)]
 
     def collate(self, drawn: Sequence[list[dict[str, Any]]]) -> Batch:
         """All of them."""

@@ -23,6 +23,7 @@ from sightread.errors import ArtifactError, ConfigError
 POOLINGS = ("pooled", "mean")
 REGIONS = re.compile(r"regions-([1-9]\d*)")
 VIEWS = ("crop", "whole", "both")
+MOST_BEFORE = 8  # states that stand before those of patches: [CLS], registers
 MAP_DIMS = 4  # of a feature map, (B, F, H, W)
 
 
@@ -41,8 +42,8 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, model: Any, processor: Any, pooling: str = "pooled", view: str = "crop") -> None:
         regions = REGIONS.fullmatch(pooling)
-        if not regions:
-            check_choice("pooling", pooling, (*POOLINGS, "regions-N"))
+        if not regions and pooling not in POOLINGS:
+            check_choice("pooling", pooling, (*POOLINGS, "regions-16 or the like"))
         check_choice("view", view, VIEWS)
         super().__init__()
         self.model, self.processor, self.pooling, self.view = model, processor, pooling, view
@@ -107,6 +108,8 @@ class ImageEncoder(nn.Module):
 def _as_map(states: Tensor) -> Tensor:
     """Patch states (B, L, F) as a map (B, F, H, W) of the square that they tile, without those before it ([CLS])."""
     side = math.isqrt(states.shape[1])
+    if states.shape[1] - side * side > MOST_BEFORE:
+        raise ConfigError(f"{states.shape[1]} patch states tile no square, so that they cannot be cut into regions")
     return states[:, states.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 

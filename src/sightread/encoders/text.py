@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sightread.checks import check_shape
 from sightread.errors import ArtifactError, ConfigError, DataError
 
 _NO_MATTER = ("_name_or_path", "transformers_version", "architectures")  # of a model's config
+_OURS = {"sightread-grounded": "sightread.grounded"}  # types of models, and the module that tells transformers of them
 _UNKNOWN_TO_AUTO = {("AutoModel", "siglip_text_model"): "SiglipTextModel"}
 
 
@@ -59,7 +61,8 @@ class TextEncoder(nn.Module):
         check_shape("input_ids", input_ids, "B L")
         check_shape("attention_mask", attention_mask, "B L", B=input_ids.shape[0], L=input_ids.shape[1])
         last_only = self.layers == (-1,)
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=not last_only)
+        more = {} if last_only else {"output_hidden_states": True}
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **more)
         if last_only:
             return output.last_hidden_state
         return torch.cat([output.hidden_states[layer] for layer in self.layers], dim=-1)  # (B, L, D)
@@ -114,6 +117,9 @@ def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
 
     _check_exists(name)
     try:
+        kind = transformers.PretrainedConfig.get_config_dict(str(name))[0].get("model_type")
+        if kind in _OURS:
+            import_module(_OURS[kind])
         kind = transformers.AutoConfig.from_pretrained(str(name)).model_type
         loader = getattr(transformers, _UNKNOWN_TO_AUTO.get((auto_class, kind), auto_class))
         with torch.random.fork_rng():

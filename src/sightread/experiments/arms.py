@@ -22,6 +22,7 @@ from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import config_digest, load_tokenizer, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
 from sightread.experiments.ground import (
+    FOUND,
     LEVELS,
     STORES,
     VOKENIZERS,
@@ -97,7 +98,7 @@ def check_arms(arms: Sequence[Arm], starts: Iterable[str], pretraining: Pretrain
             check_choice("vokens", arm.vokens, STORES)
             check_choice("start", arm.start, starts)
             if arm.pictures or arm.method == "associative":
-                check_choice("pictures", arm.pictures, ASSOCIATIONS)
+                _check_pictures(arm)
             if arm.control:
                 check_choice("control", arm.control, [other.name for other in arms])
             if METHODS[arm.method].rests and not arm.after:
@@ -105,6 +106,17 @@ def check_arms(arms: Sequence[Arm], starts: Iterable[str], pretraining: Pretrain
             _config(arm, pretraining)
         except ConfigError as error:
             raise ConfigError(f"arm {arm.name!r}: {error}") from None
+
+
+def _check_pictures(arm: Arm) -> None:
+    """Pictures are found for the text that all arms read, with the settings that they share."""
+    check_choice("pictures", arm.pictures, ASSOCIATIONS)
+    check_choice("vokens", arm.vokens, ("none",))
+    free = {field.name for field in fields(associative.AssociativeConfig)} - {f.name for f in fields(PretrainingConfig)}
+    if own := sorted({*arm.settings} - free):
+        raise ConfigError(f"{', '.join(own)}: an arm that finds pictures has the settings that all share")
+    if arm.settings.get("num_images", 1) > FOUND:
+        raise ConfigError(f"num_images={arm.settings['num_images']}: pictures are found for {FOUND} at most")
 
 
 def stores_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
@@ -125,7 +137,7 @@ def levels_of(arms: Iterable[Arm]) -> list[str]:
 
 
 def train(arm: Arm, ground: Ground) -> Path:
-    """Train an arm, if it has not been; returns the folder that `AutoModel` loads.
+    """Train an arm, if it has not been; returns the folder that `load_encoder` loads.
 
     Raises:
         ArtifactError: If the voken corpus that it reads has not been made; see `make_store`.
@@ -186,7 +198,7 @@ def _train_on_captions(train: Callable[..., Path]) -> Callable[[Arm, Ground, Pat
 
 
 def _train_associative(arm: Arm, ground: Ground, out: Path) -> None:
-    association = load_association(association_path(arm.pictures, ground))
+    association = load_association(association_path(arm.pictures, ground, arm.start))
     pictures = PictureStore(pictures_path(arm.pictures, ground, arm.start))
     _pretrain(associative.train, arm, ground, out, association=association, pictures=pictures)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
-from sightread.pretraining import PretrainingConfig
+from sightread.errors import ConfigError
+from sightread.pretraining import PretrainingConfig, is_fresh
 from sightread.vokenization.engines import Engine, here
 
 if TYPE_CHECKING:
@@ -65,14 +66,11 @@ class Ground:
     words: Path | None = None
 
     def bank(self) -> ImageBank:
-        """The pictures that vokens are chosen from, or that text is read beside: without vokenizers, all captioned."""
-        from sightread.bank import ImageBank, build_bank
-        from sightread.encoders.image import ImageEncoder
+        """The pictures that vokens are chosen from, or text is read beside: `bank` in the folder, or a vokenizer's."""
+        from sightread.bank import ImageBank
 
-        if self.vokenizers:
-            return ImageBank.load(next(iter(self.vokenizers.values())) / "bank")
-        encoder = ImageEncoder.from_pretrained(self.image_encoder, **self.image_options)
-        return build_bank(self.captions.pictures, encoder, cache=self.features)[0]
+        own = self.folder / "bank"
+        return ImageBank.load(own if own.is_dir() else next(iter(self.vokenizers.values())) / "bank")
 
     def tokenizer_of(self, start: str) -> str | Path:
         """The tokenizer that an arm with this start reads by."""
@@ -168,9 +166,9 @@ STORES: Mapping[str, Maker] = {
 """How each kind of voken corpus is made: text, or vokens, of a ground, for a start and its tokenizer, in a folder."""
 
 
-def association_path(kind: str, ground: Ground) -> Path:
-    """Where the association of this kind lies."""
-    return ground.folder / f"association-{kind}"
+def association_path(kind: str, ground: Ground, start: str) -> Path:
+    """Where the association of this kind lies, for arms with this start."""
+    return ground.folder / f"association-{kind}-{start}"
 
 
 def pictures_path(kind: str, ground: Ground, start: str) -> Path:
@@ -188,7 +186,9 @@ def make_pictures(kind: str, ground: Ground, start: str) -> None:
     from sightread.data.voken_corpus import VokenCorpus
     from sightread.methods.associative import find
 
-    path = association_path(kind, ground)
+    path = association_path(kind, ground, start)
+    if is_fresh(ground.starts[start]) and (kind == "dense" or (kind in ("scene", "object") and not ground.words)):
+        raise ConfigError(f"pictures by {kind} are found by words that the start knows; {start} is fresh: give words")
     if not (path / MANIFEST).is_file():
         _association(kind, ground, start).save(path, overwrite=path.exists())
     association, corpus = load_association(path), VokenCorpus(store_path("none", ground, start))

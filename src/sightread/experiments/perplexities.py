@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sightread.analysis.perplexity import perplexity
-from sightread.artifacts import write_atomic
+from sightread.artifacts import digest, write_atomic
 from sightread.contracts import Batch, Examples
 from sightread.data.blocks import TokenBlocks
 from sightread.data.captioned import MaskedCaptions
 from sightread.data.corpora import Corpus
 from sightread.encoders.features import image_features
-from sightread.encoders.text import load_tokenizer
+from sightread.encoders.text import load_tokenizer, weights_digest
 from sightread.experiments.arms import Arm, encoder_of_pictures
 from sightread.experiments.ground import Ground
 from sightread.grounded import GroundedEncoder, load_encoder, seen_images
@@ -81,29 +81,29 @@ def perplexities(arms: Iterable[Arm], ground: Ground, text: Corpus, captions: Ca
 
 
 def _of_arm(arm: Arm, ground: Ground, text: Corpus, captions: Captions) -> dict[str, Found]:
-    path = ground.folder / arm.name / "perplexity.json"
-    if not path.is_file():
-        encoder = load_encoder(ground.folder / arm.name / "encoder")
+    path, encoder = ground.folder / arm.name / "perplexity.json", load_encoder(ground.folder / arm.name / "encoder")
+    asked = digest(weights_digest(encoder), *text, *captions.texts, *captions.pictures.ids)
+    if not path.is_file() or json.loads(path.read_text())["asked"] != asked:
         found = {name: _interval(perplexity(encoder.cross_modal, examples).surprise)
                  for name, examples in _conditions(arm, encoder, ground, text, captions)}  # fmt: skip
-        write_atomic(path, json.dumps(found))
-    return {name: Found(*values) for name, values in json.loads(path.read_text()).items()}
+        write_atomic(path, json.dumps({"asked": asked, "found": found}))
+    return {name: Found(*values) for name, values in json.loads(path.read_text())["found"].items()}
 
 
 def _conditions(
     arm: Arm, encoder: GroundedEncoder, ground: Ground, text: Corpus, captions: Captions
 ) -> Iterator[tuple[str, Examples]]:
     settings, tokenizer = ground.pretraining, load_tokenizer(ground.folder / arm.name / "encoder")
-    corpus = tokenize(text, tokenizer, ground.folder / "vokens-test", resume=True)
-    blocks = TokenBlocks(corpus, tokenizer, max_length=settings.max_length, packed=settings.packed)
+    corpus = tokenize(text, tokenizer, ground.folder / f"vokens-test-{arm.start}", resume=True)
+    share = settings.mask_probability
+    blocks = TokenBlocks(corpus, tokenizer, max_length=settings.max_length, packed=settings.packed, probability=share)
     yield TEXT, Seen(blocks, encoder, tokenizer)
     regions = encoder.config.num_regions
     cache = ground.features.with_name(f"{ground.features.name}-test-{regions}")
     features, rows, _ = image_features(encoder_of_pictures(arm, ground), captions.pictures, cache=cache)
     pairs = captions.keep_pictures(rows)
-    masked = MaskedCaptions(
-        pairs, features.reshape(len(features), regions, -1), tokenizer, max_length=settings.max_length
-    )
+    features = features.reshape(len(features), regions, -1)
+    masked = MaskedCaptions(pairs, features, tokenizer, max_length=settings.max_length, probability=share)
     yield CAPTIONS, Seen(masked, encoder, tokenizer)
     if encoder.config.num_images:
         yield TRUE, masked

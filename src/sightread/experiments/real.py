@@ -144,6 +144,9 @@ class RealExperiment:
         out.mkdir(parents=True, exist_ok=True)
         data, timed = _root(data), partial(_timed, out / "results.json", say)
         ground = replace(_ground(self, data, out), engine=engine_of("local", workers))
+        if ground.vokenizers or pictures_of(self.arms):
+            with timed("bank"):
+                _make_bank(self, data, ground)
         if ground.vokenizers:
             with timed("matching"):
                 _match(self, data, ground)
@@ -248,20 +251,31 @@ def _perplexities(experiment: RealExperiment, data: Path, ground: Ground) -> str
     return table
 
 
-def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:
-    """Train the vokenizers that arms need."""
+def _make_bank(experiment: RealExperiment, data: Path, ground: Ground) -> None:
+    """The pictures that vokens are chosen from, or that text is read beside, if not there."""
+    from sightread.artifacts import MANIFEST
     from sightread.bank import build_bank
     from sightread.data.images import read_pictures
+    from sightread.encoders.image import ImageEncoder
+
+    path = ground.folder / "bank"
+    if (path / MANIFEST).is_file():
+        return
+    encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
+    pictures = read_pictures(str(_place(data, experiment.bank, DATA))) if experiment.bank else ground.captions.pictures
+    cache = ground.folder / "features-bank" if experiment.bank else ground.features
+    bank, _ = build_bank(pictures, encoder, size=experiment.bank_size, seed=experiment.matching.seed, cache=cache)
+    bank.save(path, overwrite=path.exists())
+
+
+def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:
+    """Train the vokenizers that arms need."""
     from sightread.encoders.image import ImageEncoder
     from sightread.encoders.text import TextEncoder
     from sightread.methods import matching
 
-    settings, captions, bank = experiment.matching, ground.captions, None
+    settings, captions, bank = experiment.matching, ground.captions, ground.bank()
     image_encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
-    if experiment.bank or experiment.bank_size:
-        pictures = read_pictures(str(_place(data, experiment.bank, DATA))) if experiment.bank else captions.pictures
-        cache = ground.folder / "features-bank" if experiment.bank else ground.features
-        bank, _ = build_bank(pictures, image_encoder, size=experiment.bank_size, seed=settings.seed, cache=cache)
     for level, folder in ground.vokenizers.items():
         matching.train(
             replace(settings, level=level), captions, folder, cache=ground.features, resume=True, bank=bank,

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sightread.association import Association
@@ -28,8 +27,7 @@ from sightread.association.store import PictureStore, associate
 from sightread.contracts import IGNORED, Batch, Losses
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.text import load_tokenizer
-from sightread.errors import ConfigError
+from sightread.encoders.text import load_tokenizer, tokenizer_digest
 from sightread.grounded import Finder, GroundingConfig, GroundingObjective, seen_images, visible_text
 from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import PretrainingConfig, pretrain
@@ -102,7 +100,7 @@ def find(
     """Find pictures for every block that training with these settings will read.
 
     Args:
-        config: Settings of pre-training: of its blocks, their masks and order.
+        config: Settings of pre-training: of its blocks, their masks and order, and how many are read.
         corpus: The text.
         association: What finds them.
         out: Folder for what is found.
@@ -110,12 +108,19 @@ def find(
         **options: `overwrite` and `resume`.
     """
     tokenizer = load_tokenizer(corpus.path / "tokenizer")
+    order = _reading_order(config, corpus, tokenizer, Path(out))
+    queries = (query_of(tokenizer, order[i]) for i in range(len(order)))
+    reading = {name: getattr(config, name) for name in ("max_length", "packed", "mask_probability", "seed", "training")}
+    inputs = {"corpus": corpus.artifact.inputs["corpus"], "tokenizer": tokenizer_digest(tokenizer)}
+    return associate(queries, association, count, out, config=reading, inputs=inputs, **options)
+
+
+def _reading_order(config: PretrainingConfig, corpus: VokenCorpus, tokenizer: Any, out: Path) -> Sequence[Any]:
+    """The blocks that training with these settings reads."""
     blocks = TokenBlocks(
         corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability
     )
-    order = reading_order(blocks, training_arguments(Path(out), config.training, seed=config.seed))
-    queries = (query_of(tokenizer, order[i]) for i in range(len(order)))
-    return associate(queries, association, count, out, **options)
+    return reading_order(blocks, training_arguments(out, config.training, seed=config.seed))
 
 
 def train(
@@ -141,16 +146,15 @@ def train(
     """
     pictures.check_association(association)
     tokenizer = load_tokenizer(corpus.path / "tokenizer")
-    if (width := association.bank.features.shape[1]) % config.num_regions:
-        raise ConfigError(
-            f"num_regions={config.num_regions}: the bank's features of {width} numbers are no such regions"
-        )
-    regions = torch.from_numpy(association.bank.features).unflatten(1, (config.num_regions, -1))  # (V, N, F)
-    finder = Finder(association, tokenizer, config.num_images, config.num_regions) if config.num_images else None
+    finder = Finder(association, tokenizer, config.num_images)
+    if config.num_images:  # before any work: the first and the last block that will be read
+        order = _reading_order(config, corpus, tokenizer, Path(out))
+        pictures.rows([query_of(tokenizer, order[i]) for i in (0, len(order) - 1)], config.num_images)
 
     def make_objective(model: LanguageModel) -> AssociativeObjective:
-        return AssociativeObjective(config, model, regions.numpy(), tokenizer, finder)
+        found = finder if config.num_images else None
+        return AssociativeObjective(config, model, finder.features.numpy(), tokenizer, found)
 
-    blocks = {"beside": FoundPictures(pictures, regions, tokenizer, config.num_images)}
+    blocks = {"beside": FoundPictures(pictures, finder.features, tokenizer, config.num_images)}
     inputs = {"pictures": pictures.digest, "bank": association.bank.digest}
     return pretrain(make_objective, corpus, out, start=start, config=config, inputs=inputs, blocks=blocks, **options)

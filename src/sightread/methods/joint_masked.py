@@ -38,6 +38,7 @@ from sightread.data.captioned import DrawnCaptions, MaskedCaptions
 from sightread.data.captions import Captions
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import load_tokenizer
+from sightread.errors import ConfigError
 from sightread.grounded import GroundingConfig, GroundingObjective
 from sightread.modules.language_model import LanguageModel
 from sightread.modules.losses import lp_regression
@@ -68,6 +69,10 @@ class JointConfig(GroundingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("strategy", self.strategy, STRATEGIES)
+        if self.num_images > 1:
+            raise ConfigError(
+                f"num_images={self.num_images}: a caption has one picture; with strategy=none it has none"
+            )
         check_positive(captions_per_block=self.captions_per_block, p=self.p)
         check_positive(or_zero=True, region_probability=self.region_probability, region_weight=self.region_weight)
 

@@ -173,12 +173,13 @@ def train(
         out: Folder of the run.
         start: See `pretraining.start_model`.
         captions: Captioned pictures.
-        features: Their features, float32 (V, F), row by row; see `encoders.features.image_features`.
+        features: Their features, float32 (V, F), or of regions, (V, N, F), which are taken side by
+            side; see `encoders.features.image_features`.
         **options: As for `pretraining.pretrain`.
     """
     if len(features) != len(captions.pictures):
         raise DataError(f"{len(features)} features of {len(captions.pictures)} pictures; give one a picture")
-    features = centred(features)
+    features = centred(features.reshape(len(features), -1))
     tokenizer = load_tokenizer(corpus.path / "tokenizer")
     read = TokenizedCaptions(captions, tokenizer, config.max_length)
     beside = ContrastedCaptions(read, features, config.captions_per_block)

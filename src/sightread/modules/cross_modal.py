@@ -107,7 +107,8 @@ class CrossModal(nn.Module):
         if len(at) > self.num_images * self.num_regions:
             raise ConfigError(f"{len(at)} regions, and this model reads at most {self.num_images}·{self.num_regions}")
         nothing = ~there.any(dim=1, keepdim=True) & (at == 0)
-        stands_in = nothing if hidden is None else nothing | hidden
+        stands_in = nothing if hidden is None else nothing | (hidden & there)
+        images = images.to(self.mean.dtype)
         vectors = self.project(self.standardised(images.masked_fill((~there | stands_in)[..., None], 0)))
         vectors = torch.where(stands_in[..., None], self.placeholder.to(vectors.dtype), vectors)
         return vectors + self.ranks(at // self.num_regions) + self.regions(at % self.num_regions), there | stands_in
