@@ -1,5 +1,6 @@
-"""Search, vokenization, revokenization and the voken loss on this machine, in one table: `make bench`."""
+"""Search, vokenization, revokenization, the voken loss and pictures beside text on this machine, in one table: `make bench`."""
 
+import grounded
 import search
 import voken_loss
 from measuring import table
@@ -7,4 +8,4 @@ from measuring import table
 import vokenization
 
 if __name__ == "__main__":
-    table([*search.rows(), *vokenization.rows(), *voken_loss.rows()])
+    table([*search.rows(), *vokenization.rows(), *voken_loss.rows(), *grounded.rows()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,22 @@ def matrix_rate(seconds: float = 2.0) -> float:
             count += 1
         rates.append(2 * count * n * k * m / (time.perf_counter() - began))
     return max(rates)
+
+
+def kilobytes(file: str, field: str) -> int:
+    """A field of a file of /proc; ru_maxrss is no use, as a process begins with its parent's."""
+    line = next(line for line in Path("/proc", file).read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1])
+
+
+def measure(run: Callable[[], object], repeats: int = 1) -> tuple[float, float]:
+    """Seconds and megabytes."""
+    before, seconds = kilobytes("self/status", "VmRSS"), []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds), (kilobytes("self/status", "VmHWM") - before) / 1024
 
 
 def table(rows: Sequence[Row]) -> None:

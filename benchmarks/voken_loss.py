@@ -8,42 +8,23 @@ layers × 512 on 8 × 126 tokens, with and without it. One process a line; of st
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 import torch.nn.modules.linear_cross_entropy  # by hand, as its import takes seconds and would be timed
-from measuring import Row, table
+from measuring import Row, kilobytes, measure, table
 from torch import nn
 from transformers import BertConfig
 
 from sightread.contracts import IGNORED
 from sightread.methods.lm import LmObjective
-from sightread.methods.voken import VokenObjective
+from sightread.methods.voken import VokenConfig, VokenObjective
 from sightread.modules import losses
 from sightread.modules.language_model import LanguageModel
 
 VOKENS, WIDTH = 50_000, 64
 TOKENS = 8192, 32_768
-
-
-def kilobytes(file: str, field: str) -> int:
-    """A field of a file of /proc; ru_maxrss is no use, as a process begins with its parent's."""
-    line = next(line for line in Path("/proc", file).read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1])
-
-
-def measure(run: Callable[[], object], repeats: int = 1) -> tuple[float, float]:
-    """Seconds and megabytes."""
-    before, seconds = kilobytes("self/status", "VmRSS"), []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds), (kilobytes("self/status", "VmHWM") - before) / 1024
 
 
 def write_out(plain: bool) -> None:
@@ -63,7 +44,7 @@ def step(vokens: bool, plain: bool) -> tuple[float, float]:
     torch.manual_seed(0)
     config = BertConfig(num_hidden_layers=6, hidden_size=512, num_attention_heads=8, intermediate_size=2048)
     model = LanguageModel.from_config(config)
-    objective = (VokenObjective(model, VOKENS) if vokens else LmObjective(model)).train()
+    objective = (VokenObjective(VokenConfig(), model, VOKENS) if vokens else LmObjective(model)).train()
     optimizer = torch.optim.AdamW(objective.parameters())
     ids = torch.randint(1000, config.vocab_size, (8, 126))
     batch = {

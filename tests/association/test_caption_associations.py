@@ -78,10 +78,12 @@ def test_captions_of_unknown_words_make_no_scenes_and_no_keywords():
     bank, captions = make_bank(["a", "b"]), make_captions([("a", "of the")])
     with pytest.raises(DataError, match="not one of 1 captions holds a known word"):
         SceneAssociation.of_captions(bank, captions, WordVectors(["dog"], np.ones((1, 2), np.float32)))
-    keywords = KeywordAssociation.of_captions(bank, captions)
-    assert keywords.retrieve(["of the dog"], 2).tolist() == [[-1, -1]]
+    with pytest.raises(DataError, match="stop words alone"):
+        KeywordAssociation.of_captions(bank, captions)
+    dogs = make_captions([("a", "dogs")])
+    assert KeywordAssociation.of_captions(bank, dogs).retrieve(["of the cat"], 2).tolist() == [[-1, -1]]
     with pytest.raises(ConfigError, match="k_words=0"):
-        KeywordAssociation.of_captions(bank, captions, k_words=0)
+        KeywordAssociation.of_captions(bank, dogs, k_words=0)
 
 
 @pytest.mark.realdata

@@ -115,6 +115,7 @@ class Association:
 
     def save(self, out: Path | str, *, overwrite: bool = False) -> Path:
         """Write it, the bank inside, into a folder that `load_association` reads."""
+        self.state()  # raises before a folder is begun
         return self.save_into(Artifact.begin(out, KIND, config={"kind": self.kind}, overwrite=overwrite))
 
     def save_into(self, artifact: Artifact) -> Path:
