@@ -1,4 +1,4 @@
-"""Search, vokenization, revokenization, the voken loss and pictures beside text on this machine, in one table: `make bench`."""
+"""All benchmarks but fine-tuning's on this machine, in one table: `make bench`."""
 
 import grounded
 import search

@@ -68,7 +68,8 @@ def test_every_stage_leaves_its_folder(ran, experiment):
     results = json.loads((out / "results.json").read_text())
     assert results["retrieval"]["pictures"] == 24 - PICTURES
     assert set(results["seconds"]) == {
-        "bank", "matching", "retrieval", "vokens: matched encoder", "vokens: none encoder", "pre-training", "fine-tuning"
+        "bank", "matching", "retrieval", "vokens: matched encoder", "vokens: none encoder", "pre-training",
+        "fine-tuning",
     }  # fmt: skip
     assert [line.strip() for line in said if line.startswith("  ")] == [
         "text-only", "vokens", "rests on another", "as it is", *(f"{arm.name} on world" for arm in experiment.arms)
