@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from sightread.artifacts import MANIFEST
-from sightread.association.build import ASSOCIATIONS
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
@@ -36,7 +35,7 @@ ARMS = (  # every method; each after what it rests on
     Arm(name="bytes", start="bytes"),
     Arm(name="joint", method="joint", vokens="none", start="checkpoint"),
     *(Arm(name=f"by {kind}", method="associative", vokens="none", start="checkpoint", pictures=kind,
-          settings={"num_images": 2}) for kind in ASSOCIATIONS),
+          settings={"num_images": 2}) for kind in ("scene", "voken")),
 )  # fmt: skip
 FURTHER = Arm(name="further", start="checkpoint", vokens="none", method="lm")
 
@@ -253,7 +252,7 @@ def test_arms_that_cannot_be_are_refused(arms, message):
 def test_what_arms_need(ground):
     starts = {"matched": ("bytes", "encoder"), "none": ("checkpoint", "encoder"), "top": ("encoder",)}
     assert stores_of(ARMS) == [(kind, start) for kind in starts for start in starts[kind]]
-    assert pictures_of(ARMS) == [(kind, "checkpoint") for kind in sorted(ASSOCIATIONS)]
+    assert pictures_of(ARMS) == [(kind, "checkpoint") for kind in ("scene", "voken")]
     assert levels_of(ARMS) == levels_of([Arm(name="x", vokens="frequency")]) == ["token"]
     assert levels_of([Arm(name="x", vokens="sentence"), VOKENS]) == ["token", "sentence"]
     assert levels_of([Arm(name="x", vokens="sentence")]) == ["sentence"]
