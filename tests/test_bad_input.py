@@ -112,7 +112,7 @@ FAULTS = {  # what is wrong: (command, what the one line says)
     "contrast of no layer": (f"{CONTRAST} --captions {{world}} --set layer=3", "layer=3: .* states -3 to 2"),
     "no such teacher": (f"{DISTILL} --teacher {{bad}}/nowhere", "no model folder at"),
     "teacher of other words": (f"{DISTILL} --teacher {{bad}}/letters", "the teacher's tokenizer does not fit"),
-    "noise like no encoder": (f"{NOISE} --like {{vokenizer}}", "is a vokenizer, expected a encoder"),
+    "noise like no encoder": (f"{NOISE} --like {{vokenizer}}", "is a vokenizer, expected an encoder"),
     "noise like nothing": (f"{NOISE} --like {{bad}}/nowhere", "no model folder at"),
     "no such recipe": ("compare recipes.vokenization:tabel5 --out {out}", "did you mean 'recipes.vokenization:table5'"),
     "recipe with a dot": ("compare recipes.vokenization.table5 --out {out}", "mean 'recipes.vokenization:table5'"),

@@ -165,13 +165,13 @@ class Artifact:
         """
         path = Path(path)
         if not path.is_dir():
-            raise ArtifactError(f"no folder {path}; expected a {kind} written by sightread")
+            raise ArtifactError(f"no folder {path}; expected {_a(kind)} written by sightread")
         if not (path / MANIFEST).is_file():
             state = "unfinished: run its command again with --resume" if (path / RUN).is_file() else _NEVER_DELETE
             raise ArtifactError(f"{path} is no finished {kind}: {state}")
         header = _read_header(path / MANIFEST)
         if header["kind"] != kind:
-            raise ArtifactError(f"{path} is a {header['kind']}, expected a {kind}")
+            raise ArtifactError(f"{path} is {_a(header['kind'])}, expected {_a(kind)}")
         if header["format"] > FORMAT:
             raise ArtifactError(f"{path} has format {header['format']}, this version reads up to {FORMAT}; upgrade")
         return cls(path, header, finished=True)
@@ -205,6 +205,10 @@ def check_fits(name: str, found: str, expected: str, remedy: str) -> None:
     """Raise `ArtifactError` unless two digests agree."""
     if found != expected:
         raise ArtifactError(f"{name} does not fit: digest {found[:12]}, expected {expected[:12]}; {remedy}")
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _read_header(path: Path) -> dict[str, Any]:

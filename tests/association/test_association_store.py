@@ -96,7 +96,7 @@ def test_a_damaged_folder_is_told(associations, tmp_path):
         (folder / VALUES).write_text(content)
         with pytest.raises(ArtifactError, match=match):
             load_association(folder)
-    with pytest.raises(ArtifactError, match="is a bank, expected a association"):
+    with pytest.raises(ArtifactError, match="is a bank, expected an association"):
         load_association(folder / "bank")
 
 

@@ -99,6 +99,8 @@ def test_the_share_of_bad_lines_is_that_of_the_whole_folder(write, tmp_path):
     assert len(list(Corpus(tmp_path / "texts", max_skipped=0.1))) == 99
     with pytest.raises(DataError, match="1 of 100 lines"):
         list(Corpus(tmp_path / "texts", max_skipped=0.005))
+    with pytest.raises(DataError, match="are bad, more than the allowed share"):  # of the lines that were read
+        list(Corpus(tmp_path / "texts", max_skipped=0.005, max_lines=60))
 
 
 @pytest.mark.parametrize(

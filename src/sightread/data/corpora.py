@@ -63,6 +63,8 @@ class Corpus:
         for line in itertools.islice(self._lines() if self.files else self._rows(), self.max_lines):
             self._lines_read += 1
             yield line
+        if self.max_lines:  # which may have stopped before the end, where all is checked
+            self.skipped.check(self._lines_read + self.skipped.count, self.max_skipped, f"lines of {self.source}")
 
     @property
     def share_read(self) -> float:
