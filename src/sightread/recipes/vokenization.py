@@ -171,7 +171,7 @@ def controls() -> WorldExperiment:
 
 def rivals() -> WorldExperiment:
     """Two methods that reported more than vokens."""
-    return _on_worlds(*RIVALS, worlds=4)
+    return _on_worlds(*RIVALS, worlds=3)
 
 
 def everything() -> WorldExperiment:
