@@ -280,6 +280,13 @@ def test_show_puts_associations_side_by_side(out, folders, results):
     assert sightread("show 'a box' --out {dir}/nothing", **folders).exit_code == 2
 
 
+def test_what_an_association_lacks_is_said_before_its_folder_is_begun(out, folders, results):
+    result = sightread("associate --kind scene --bank {dir}/bank --captions {dir}/world --out {dir}/scene", **folders)
+    assert result.exit_code == 2
+    assert "an association by scene is made of bank, captions, words; words not given" in result.stderr
+    assert not (out / "scene").exists()
+
+
 MADE_AT_ONCE = ["world", "bank", "clip", "associate", "passages"]
 RESUMABLE = [name for name in COMMANDS if name not in {*MADE_AT_ONCE, "retrieval", "show"}]
 

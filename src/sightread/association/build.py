@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sightread.association import Association
@@ -31,10 +31,16 @@ def build_association(kind: str, **parts: Callable[[], Any]) -> Association:
             (a `NounIndex`), `text_encoder` (texts -> vectors) and `vokenizer`; those that are there.
 
     Raises:
-        ConfigError: If there is no such kind, or it lacks a part.
+        ConfigError: As `check_parts`.
     """
-    check_choice("kind", kind, ASSOCIATIONS)
+    check_parts(kind, parts)
     make, names = _MADE_OF[kind]
-    if missing := [name for name in names if name not in parts]:
-        raise ConfigError(f"an association by {kind} is made of {', '.join(names)}; {', '.join(missing)} not given")
     return make(*(parts[name]() for name in names))
+
+
+def check_parts(kind: str, given: Collection[str]) -> None:
+    """Raise `ConfigError` if there is no such kind of association, or it lacks a part."""
+    check_choice("kind", kind, ASSOCIATIONS)
+    _, names = _MADE_OF[kind]
+    if missing := [name for name in names if name not in given]:
+        raise ConfigError(f"an association by {kind} is made of {', '.join(names)}; {', '.join(missing)} not given")

@@ -50,7 +50,7 @@ Workers = Annotated[
 EngineName = Annotated[
     str, typer.Option("--engine", help="local: this machine; ray: the Ray cluster (needs sightread\\[ray]).")
 ]
-Pooling = Annotated[str, typer.Option(help="Feature of the vision model: pooled or mean.")]
+Pooling = Annotated[str, typer.Option(help="Feature of the vision model: pooled, mean, or regions-16 and the like.")]
 View = Annotated[str, typer.Option(help="What it sees of a picture: crop, whole or both.")]
 MaxSkipped = Annotated[float, typer.Option(help="Share of bad items above which it is an error.")]
 

@@ -101,16 +101,14 @@ def associate(
     """
     from sightread.artifacts import Artifact
     from sightread.association import KIND
-    from sightread.association.build import ASSOCIATIONS, build_association
+    from sightread.association.build import build_association, check_parts
     from sightread.association.encoders import MeanVectors
     from sightread.association.objects import NounIndex
     from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
-    from sightread.config import check_choice
     from sightread.encoders.text import TextEncoder
     from sightread.vokenizer import Vokenizer
 
-    check_choice("--kind", kind, ASSOCIATIONS)
     pictures: Any = ImageBank.load(bank) if bank else None
     pairs: Any = captions_of(captions, images, None, max_skipped) if captions else None
 
@@ -127,8 +125,10 @@ def associate(
         "text_encoder": (text_encoder, lambda: MeanVectors(TextEncoder.from_pretrained(str(text_encoder)))),
         "vokenizer": (vokenizer, lambda: Vokenizer.from_pretrained(str(vokenizer))),
     }
+    parts = {name: make for name, (given, make) in makers.items() if given}
+    check_parts(kind, parts)  # before a folder is begun
     artifact = Artifact.begin(out, KIND, config={"kind": kind}, overwrite=overwrite)
-    made = build_association(kind, **{name: make for name, (given, make) in makers.items() if given})
+    made = build_association(kind, **parts)
     made.save_into(artifact)
     say_skipped(report_of(out).get("skipped", {}))
     typer.echo(f"pictures by {kind}, of a bank of {len(made.bank)}, in {out}")
