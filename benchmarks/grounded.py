@@ -18,7 +18,8 @@ from measuring import Row, measure, table
 from transformers import BertConfig
 
 from sightread.contracts import IGNORED
-from sightread.methods.associative import AssociativeConfig, AssociativeObjective
+from sightread.grounded import GroundingConfig
+from sightread.methods.associative import AssociativeObjective
 from sightread.modules.language_model import LanguageModel
 
 IMAGES, FEATURES, BATCH, LENGTH = (0, 1, 4, 8, 16, 24, 144), 1280, 16, 128
@@ -36,7 +37,7 @@ def step(images: int) -> tuple[float, float]:
     config = BertConfig(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536)
     model = LanguageModel.from_config(config)
     features = np.random.default_rng(0).standard_normal((50, 1, FEATURES)).astype(np.float32)
-    objective = AssociativeObjective(AssociativeConfig(num_images=images), model, features, Tokenizer()).train()
+    objective = AssociativeObjective(GroundingConfig(num_images=images), model, features, Tokenizer()).train()
     optimizer = torch.optim.AdamW(p for p in objective.parameters() if p.requires_grad)
     ids = torch.randint(1000, config.vocab_size, (BATCH, LENGTH))
     batch = {

@@ -53,7 +53,7 @@ COMMANDS = {  # in order; {…} are folders
     f" {BLOCKS} --out {{dir}}/distill",
     "noise": "noise --start {text_encoder} --like {dir}/contrast --out {dir}/noise",
     "joint": "joint --vokens {dir}/vokens --captions {dir}/world --image-encoder {image_encoder} --pooling regions-2"
-    f" --start {{text_encoder}} --set num_regions=2 {BLOCKS} --out {{dir}}/joint",
+    f" --start {{text_encoder}} {BLOCKS} --out {{dir}}/joint",
     "associate": "associate --kind keyword --bank {dir}/bank --captions {dir}/world --out {dir}/association",
     "find": f"find --vokens {{dir}}/vokens --association {{dir}}/association --top 3 {BLOCKS} --out {{dir}}/pictures",
     "associative": "associative --vokens {dir}/vokens --start {text_encoder} --association {dir}/association"
@@ -278,6 +278,10 @@ def test_show_puts_associations_side_by_side(out, folders, results):
     assert result.stdout.split() == [f"{out}/found.html", f"{out}/found.png"], result.output
     assert (out / "found.html").read_text().count("<b>") == 2
     assert sightread("show 'a box' --out {dir}/nothing", **folders).exit_code == 2
+
+
+def test_pictures_come_as_so_many_regions(out, results):
+    assert json.loads((out / "joint" / "encoder" / "config.json").read_text())["num_regions"] == 2
 
 
 def test_what_an_association_lacks_is_said_before_its_folder_is_begun(out, folders, results):

@@ -79,7 +79,7 @@ def check_settings(verb, parameters):
     from sightread.config import override
     from sightread.data.world import WorldConfig
     from sightread.finetuning import FinetuningConfig
-    from sightread.methods.associative import AssociativeConfig
+    from sightread.grounded import GroundingConfig
     from sightread.methods.grounded_teacher import DistillationConfig
     from sightread.methods.joint_masked import JointConfig
     from sightread.methods.lexical_contrast import ContrastConfig
@@ -91,7 +91,7 @@ def check_settings(verb, parameters):
     configs = {
         "world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "contrast": ContrastConfig,
         "distill": DistillationConfig, "finetune": FinetuningConfig, "translate": TranslationConfig,
-        "probe": ProbeConfig, "joint": JointConfig, "associative": AssociativeConfig, "find": AssociativeConfig,
+        "probe": ProbeConfig, "joint": JointConfig, "associative": GroundingConfig, "find": GroundingConfig,
     }  # fmt: skip
     if settings := parameters.get("settings"):
         override(load_recipe(parameters["runs"][0]) if verb == "compare" else configs[verb](), settings)

@@ -20,9 +20,9 @@ from sightread.encoders.features import token_features
 from sightread.encoders.text import TextEncoder, load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
 from sightread.finetuning import FinetuningConfig, finetune_seeds
-from sightread.grounded import Finder, load_encoder, visible_text
+from sightread.grounded import Finder, GroundingConfig, load_encoder, visible_text
 from sightread.methods import associative, lm
-from sightread.methods.associative import AssociativeConfig, AssociativeObjective, find
+from sightread.methods.associative import AssociativeObjective, find
 from sightread.methods.lm import LmObjective
 from sightread.pretraining import PretrainingConfig
 from sightread.probes.encoder import ProbedEncoder
@@ -31,7 +31,7 @@ from sightread.tasks.classification import Classification
 from sightread.vokenization.job import tokenize
 
 K, N, F = 3, 2, 4
-CONFIG = AssociativeConfig(max_length=16, num_images=K, num_regions=N, seed=3, training=TRAINING)
+CONFIG = GroundingConfig(max_length=16, num_images=K, num_regions=N, seed=3, training=TRAINING)
 
 
 class Tokenizer:

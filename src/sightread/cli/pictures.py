@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,8 +55,7 @@ def joint(
 ) -> None:
     """Train an encoder to read captions beside their pictures; in tasks a placeholder stands for the picture.
 
-    With --set strategy=t2i, i2t, both, or none (the control). With --pooling regions-16 a picture is 16 regions; give
-    --set num_regions=16 too.
+    With --set strategy=t2i, i2t, both, or none (the control). With --pooling regions-16 a picture is 16 regions.
 
     Example: `sightread joint --vokens vokens --captions captions.tsv --image-encoder microsoft/resnet-50
     --start albert-base-v2 --out grounded`
@@ -67,6 +67,8 @@ def joint(
     config = override(joint_masked.JointConfig(seed=seed), settings or [])
     pairs = captions_of(captions, images, only, max_skipped)
     pairs, features = captioned_features(pairs, image_encoder, pooling, view, cache, max_skipped)
+    if config.num_regions == 1:  # not given: as many as there are
+        config = replace(config, num_regions=features.shape[1])
     joint_masked.train(
         config, VokenCorpus(vokens), out, start=start, captions=pairs, features=features,
         match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,
@@ -154,9 +156,10 @@ def find(
     from sightread.association.folder import load_association
     from sightread.config import override
     from sightread.data.voken_corpus import VokenCorpus
+    from sightread.grounded import GroundingConfig
     from sightread.methods import associative as method
 
-    config = override(method.AssociativeConfig(seed=seed), settings or [])
+    config = override(GroundingConfig(seed=seed), settings or [])
     made = load_association(association)
     method.find(config, VokenCorpus(vokens), made, out, count=top, overwrite=overwrite, resume=resume)
     report = report_of(out)
@@ -190,9 +193,10 @@ def associative(
     from sightread.association.store import PictureStore
     from sightread.config import override
     from sightread.data.voken_corpus import VokenCorpus
+    from sightread.grounded import GroundingConfig
     from sightread.methods import associative as method
 
-    config = override(method.AssociativeConfig(seed=seed), settings or [])
+    config = override(GroundingConfig(seed=seed), settings or [])
     method.train(
         config, VokenCorpus(vokens), out, start=start, association=load_association(association),
         pictures=PictureStore(pictures), match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,

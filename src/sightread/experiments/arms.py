@@ -32,6 +32,7 @@ from sightread.experiments.ground import (
     store_path,
 )
 from sightread.experiments.jobs import check_order
+from sightread.grounded import GroundingConfig
 from sightread.methods import associative, grounded_teacher, joint_masked, lexical_contrast, lm, voken, weight_noise
 from sightread.pretraining import KIND, PretrainingConfig, is_fresh, start_model
 from sightread.runtime import seed_everything
@@ -112,7 +113,7 @@ def _check_pictures(arm: Arm) -> None:
     """Pictures are found for the text that all arms read, with the settings that they share."""
     check_choice("pictures", arm.pictures, ASSOCIATIONS)
     check_choice("vokens", arm.vokens, ("none",))
-    free = {field.name for field in fields(associative.AssociativeConfig)} - {f.name for f in fields(PretrainingConfig)}
+    free = {field.name for field in fields(GroundingConfig)} - {f.name for f in fields(PretrainingConfig)}
     if own := sorted({*arm.settings} - free):
         raise ConfigError(f"{', '.join(own)}: an arm that finds pictures has the settings that all share")
     if arm.settings.get("num_images", 1) > FOUND:
@@ -234,7 +235,7 @@ METHODS: Mapping[str, Method] = {
     "voken": Method(_train_voken, voken.VokenConfig),
     "lexical contrast": Method(_train_on_captions(lexical_contrast.train), lexical_contrast.ContrastConfig),
     "joint": Method(_train_on_captions(joint_masked.train), joint_masked.JointConfig),
-    "associative": Method(_train_associative, associative.AssociativeConfig),
+    "associative": Method(_train_associative, GroundingConfig),
     "grounded teacher": Method(_distil, grounded_teacher.DistillationConfig, rests=True),
     "weight noise": Method(_add_noise, rests=True),
     "start": Method(_leave),

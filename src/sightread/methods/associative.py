@@ -15,7 +15,6 @@ control.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,6 @@ from sightread.grounded import Finder, GroundingConfig, GroundingObjective, seen
 from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import PretrainingConfig, pretrain
 from sightread.train import reading_order, training_arguments
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssociativeConfig(GroundingConfig):
-    """Settings of associative grounding: those of a cross-modal encoder."""
 
 
 class AssociativeObjective(GroundingObjective):
@@ -124,7 +118,7 @@ def _reading_order(config: PretrainingConfig, corpus: VokenCorpus, tokenizer: An
 
 
 def train(
-    config: AssociativeConfig,
+    config: GroundingConfig,
     corpus: VokenCorpus,
     out: Path | str,
     *,
