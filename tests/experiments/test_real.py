@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from sightread.analysis.perplexity import perplexity
 from sightread.artifacts import MANIFEST
@@ -127,10 +128,39 @@ def test_grounded_arms_are_asked_for_hidden_words(experiment, data, tmp_path):
     assert not (tmp_path / "vokenizer").exists()
 
 
+def test_passages_a_language_model_and_synsets(experiment, data, world_folder, tmp_path):
+    noun = (world_folder / "nouns.tsv").read_text().splitlines()[1].split("\t")[0]
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    for number, picture in enumerate(sorted((world_folder / "images").iterdir())[:2]):
+        (shown / f"n0000000{number}.png").write_bytes(picture.read_bytes())
+    (tmp_path / "synsets.tsv").write_text(f"n00000000\tcat, {noun}\n")
+    found = Arm(name="found", method="associative", vokens="none", pictures="object", settings={"num_images": 1})
+    asked = replace(
+        experiment, arms=(found,), corpus="", passages=("world/corpus.txt",) * 10, test_lines=20, bank="",
+        tasks={}, base={"max_steps": 3}, synsets=str(tmp_path / "synsets.tsv"), synset_images=str(shown),
+    )  # fmt: skip
+    outcome = asked.run(tmp_path / "out", data=data, say=lambda _: None)
+    assert "| found |" in outcome.table
+    assert set((tmp_path / "out" / "passages").iterdir()) >= {tmp_path / "out/passages/test.txt"}
+    base = json.loads((tmp_path / "out/language-model" / MANIFEST).read_text())
+    assert base["config"]["training"]["max_steps"] == 3
+    assert json.loads((tmp_path / "out/found" / MANIFEST).read_text())["config"]["training"]["max_steps"] == 2
+    base_weights = load_encoder(tmp_path / "out/language-model/encoder").get_input_embeddings().weight
+    encoder = load_encoder(tmp_path / "out/found/encoder")
+    assert torch.equal(encoder.get_input_embeddings().weight, base_weights), "the arm begins elsewhere"
+    assert encoder.finder.association.bank.ids == ["n00000000.png", "n00000001.png"]
+    assert encoder.finder.association.retrieve([f"a {noun} ."], 1).tolist() == [[0]]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"test_split": "", "test_corpus": "world/corpus.txt"}, ConfigError, "give test_split beside test_corpus"),
+        ({"passages": ("world/corpus.txt",)}, ConfigError, "either a corpus or passages"),
+        ({"corpus": "", "passages": ("world/corpus.txt",), "test_corpus": "world/corpus.txt"}, ConfigError,
+         "leave test_corpus out"),
+        ({"synsets": "world/nouns.tsv"}, ConfigError, "synsets and pictures of them"),
         ({"text_encoder": ""}, ConfigError, "--set text_encoder="),
         ({"captions": "no/where.tsv"}, DataError, "there is no .*data.*/no/where.tsv; give a path below .*or hf:NAME"),
         ({"images": "no/where"}, DataError, "no folder of pictures at .*where"),

@@ -15,6 +15,7 @@ from sightread.vokenization.engines import Engine, here
 
 if TYPE_CHECKING:
     from sightread.association import Association
+    from sightread.association.objects import NounIndex
     from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
     from sightread.data.captions import Captions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TOP = 5  # pictures a token, for soft vokens
 FOUND = 24  # pictures a text, for associative grounding; an arm takes the first of them
 VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
+SYNSET_BANK = "bank-synsets"  # its folder
 LEVELS = {
     "matched": "token", "top": "token", "random": "token", "shuffled": "token", "frequency": "token",
     "sentence": "sentence", "voken": "token",
@@ -49,6 +51,9 @@ class Ground:
         tokenizers: Other tokenizers, by the start that needs them; vokens are carried over to them.
         engine: Where shards of voken corpora are made.
         words: File of word vectors, for associations; None: those of the tokens of the start that reads.
+        synsets: File of synsets, whose pictures are then those by object, in a bank of their own; None: words in
+            captions name what pictures show.
+        definitions: File of their definitions.
     """
 
     folder: Path
@@ -64,6 +69,8 @@ class Ground:
     tokenizers: Mapping[str, str | Path] = field(default_factory=dict)
     engine: Engine = here
     words: Path | None = None
+    synsets: Path | None = None
+    definitions: Path | None = None
 
     def bank(self) -> ImageBank:
         """The pictures that vokens are chosen from, or text is read beside: `bank` in the folder, or a vokenizer's."""
@@ -199,16 +206,24 @@ def make_pictures(kind: str, ground: Ground, start: str) -> None:
 def _association(kind: str, ground: Ground, start: str) -> Association:
     from sightread.association.build import build_association
     from sightread.association.encoders import MeanVectors
-    from sightread.association.objects import NounIndex
     from sightread.encoders.text import TextEncoder
     from sightread.vokenizer import Vokenizer
 
     return build_association(
         kind, bank=ground.bank, captions=lambda: ground.captions, words=lambda: _words(ground, start),
-        nouns=lambda: NounIndex.of_captions(ground.bank(), ground.captions),
+        nouns=lambda: _nouns(ground),
         text_encoder=lambda: MeanVectors(TextEncoder.from_pretrained(ground.starts[start])),
         vokenizer=lambda: Vokenizer.from_pretrained(ground.vokenizers["token"]),
     )  # fmt: skip
+
+
+def _nouns(ground: Ground) -> NounIndex:
+    from sightread.association.objects import NounIndex
+    from sightread.bank import ImageBank
+
+    if ground.synsets:
+        return NounIndex.of_synsets(ImageBank.load(ground.folder / SYNSET_BANK), ground.synsets, ground.definitions)
+    return NounIndex.of_captions(ground.bank(), ground.captions)
 
 
 def _words(ground: Ground, start: str) -> WordVectors:

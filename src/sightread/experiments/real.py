@@ -10,6 +10,14 @@ a model may be a name on the Hub instead, and data `hf:NAME`. For the paper-size
     vg/                                             pictures of the bank: Visual Genome without those of COCO
     wikipedia.txt.gz, wiki103.txt.gz                a paragraph a line
     glue/SST-2, glue/QNLI, glue/QQP, glue/MNLI, squad, squad2, swag   official files
+
+and for those of transferred and associative grounding
+
+    coco/test.txt                                   pictures of them that are kept for perplexity, one a line
+    books/                                          text, too
+    imagenet/train/<wnid>/, imagenet/synsets.tsv    pictures of synsets; lines of wnid, TAB, lemmas
+    wordnet/nouns.tsv.gz, glove.txt                 synset, lemmas and definition; word vectors
+    joci, pdtb, glue/RTE, sick, vua                 official files
 """
 
 from __future__ import annotations
@@ -35,7 +43,7 @@ from sightread.experiments.arms import (
     stores_of,
     train,
 )
-from sightread.experiments.ground import VOKENIZERS, Ground, make_pictures, make_store
+from sightread.experiments.ground import SYNSET_BANK, VOKENIZERS, Ground, make_pictures, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.experiments.presets import Preset
 from sightread.finetuning import FinetuningConfig
@@ -47,7 +55,7 @@ from sightread.vokenization.job import engine_of
 if TYPE_CHECKING:
     from sightread.data.captions import Captions
 
-PERPLEXITIES = "perplexities.md"
+PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
 MODEL, DATA = r"new:.+|[\w.-]+/[\w.-]+", "hf:.+"  # what else than a path below the data may name a model, or data
 
 
@@ -65,11 +73,19 @@ class RealExperiment:
         test_split: File that lists pictures to score retrieval on; "" for none.
         bank: Pictures of the bank; "" for those of the captions.
         bank_size: V; None for all.
-        corpus: The text.
-        corpus_lines: Lines of it that are read; None for all.
-        test_corpus: Text on which grounded arms foretell hidden words; "" for none, and then no perplexity is measured.
+        corpus: The text; "" for passages.
+        passages: Corpora that are cut into passages and split at random, instead: their train split is the corpus,
+            their test split the test corpus.
+        corpus_lines: Lines of the corpus that are read; None for all.
+        test_corpus: Text on which grounded arms foretell hidden words; "" for none. Without it or passages, and
+            without `test_split`, no perplexity is measured.
         test_lines: Lines of it; None for all.
         words: Word vectors, for associations; "" for those of the tokens of the start.
+        synsets: File of the synsets that `synset_images` show: then these are the bank of pictures by object.
+        synset_images: Pictures whose paths hold the number of a synset.
+        definitions: File of definitions of synsets; "" for none.
+        base: `TrainingArguments` of language modelling on the corpus, which then makes of the text encoder what arms
+            begin with; None: they begin with it as it is.
         starts: Where arms begin, by name; "" stands for the vokenizer's text encoder.
         tokenizers: Tokenizers of starts that have another than the vokenizer's.
         matching: The vokenizer.
@@ -89,11 +105,16 @@ class RealExperiment:
     test_split: str = ""
     bank: str = ""
     bank_size: int | None = None
-    corpus: str
+    corpus: str = ""
+    passages: tuple[str, ...] = ()
     corpus_lines: int | None = None
     test_corpus: str = ""
     test_lines: int | None = None
     words: str = ""
+    synsets: str = ""
+    synset_images: str = ""
+    definitions: str = ""
+    base: Mapping[str, Any] | None = None
     starts: Mapping[str, str] = field(default_factory=lambda: {"encoder": ""})
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     matching: MatchingConfig
@@ -119,12 +140,19 @@ class RealExperiment:
         if not self.text_encoder:
             raise ConfigError("this recipe takes any text encoder; name a folder or Hub name: --set text_encoder=…")
         check_arms(self.arms, self.starts, self.pretraining)
-        ground = _ground(self, data, Path())
+        if bool(self.corpus) == bool(self.passages):
+            raise ConfigError("the text is either a corpus or passages of several; give one of the two")
+        ground = _ground(replace(self, corpus=self.corpus or self.passages[0], passages=(), base=None), data, Path())
         if self.test_split:
             _captions(self, data, self.test_split)
         elif self.test_corpus:
             raise ConfigError("perplexity is of captions, too: give test_split beside test_corpus")
-        for place in filter(None, (self.bank, self.test_corpus)):
+        if self.test_corpus and self.passages:
+            raise ConfigError("passages have a test split of their own; leave test_corpus out")
+        if bool(self.synsets) != bool(self.synset_images):
+            raise ConfigError("objects are found by synsets and pictures of them: give both, or none")
+        places = self.bank, self.test_corpus, *self.passages, self.synset_images, self.synsets, self.definitions
+        for place in filter(None, places):
             _place(data, place, DATA)
         for task, folder in self.tasks.items():
             load_task(task, _place(data, folder, DATA)).load("train")
@@ -143,10 +171,13 @@ class RealExperiment:
         self.check(data)
         out.mkdir(parents=True, exist_ok=True)
         data, timed = _root(data), partial(_timed, out / "results.json", say)
+        if self.passages:
+            with timed("passages"):
+                _cut_passages(self, data, out)
         ground = replace(_ground(self, data, out), engine=engine_of("local", workers))
         if ground.vokenizers or pictures_of(self.arms):
             with timed("bank"):
-                _make_bank(self, data, ground)
+                _make_banks(self, data, ground)
         if ground.vokenizers:
             with timed("matching"):
                 _match(self, data, ground)
@@ -156,6 +187,9 @@ class RealExperiment:
         for kind, start in stores_of(self.arms):
             with timed(f"vokens: {kind} {start}"):
                 make_store(kind, ground, start)
+        if self.base is not None:
+            with timed("language model"):
+                _train_base(self, ground)
         for kind, start in pictures_of(self.arms):
             with timed(f"pictures: {kind} {start}"):
                 make_pictures(kind, ground, start)
@@ -163,7 +197,7 @@ class RealExperiment:
             with timed(stage):
                 for job, _ in run_jobs(jobs, workers):
                     say(f"  {job.name}")
-        if self.test_corpus:
+        if self.test_split and (self.test_corpus or self.passages):
             with timed("perplexities") as results:
                 found = results["perplexities"] = _perplexities(self, data, ground)
             if not self.tasks:
@@ -227,16 +261,43 @@ def _ground(experiment: RealExperiment, data: Path, out: Path) -> Ground:
     def model(name: str) -> Path | str:
         return _place(data, name, MODEL)
 
+    base = model(experiment.text_encoder) if experiment.base is None else out / BASE / "encoder"
     return Ground(
-        folder=out, corpus=Corpus(_place(data, experiment.corpus, DATA), max_lines=experiment.corpus_lines),
+        folder=out, corpus=Corpus(_corpus_path(experiment, data, out), max_lines=experiment.corpus_lines),
         captions=_captions(experiment, data, experiment.split), tokenizer=model(experiment.text_encoder),
         vokenizers={level: out / VOKENIZERS[level] for level in levels_of(experiment.arms)},
         image_encoder=model(experiment.image_encoder), features=out / "features",
         image_options={"pooling": experiment.matching.pooling, "view": experiment.matching.view},
-        starts={name: model(start or experiment.text_encoder) for name, start in experiment.starts.items()},
+        starts={name: model(start) if start else base for name, start in experiment.starts.items()},
         tokenizers={start: model(name) for start, name in experiment.tokenizers.items()},
         pretraining=experiment.pretraining, words=data / experiment.words if experiment.words else None,
+        synsets=data / experiment.synsets if experiment.synsets else None,
+        definitions=data / experiment.definitions if experiment.definitions else None,
     )  # fmt: skip
+
+
+def _corpus_path(experiment: RealExperiment, data: Path, out: Path) -> Path | str:
+    return out / PASSAGES / "train.txt" if experiment.passages else _place(data, experiment.corpus, DATA)
+
+
+def _cut_passages(experiment: RealExperiment, data: Path, out: Path) -> None:
+    from sightread.artifacts import MANIFEST
+    from sightread.data.corpora import Corpus
+    from sightread.data.passages import write_passages
+
+    path = out / PASSAGES
+    if not (path / MANIFEST).is_file():
+        corpora = [Corpus(_place(data, name, DATA)) for name in experiment.passages]
+        write_passages(corpora, path, seed=experiment.pretraining.seed, overwrite=path.exists())
+
+
+def _train_base(experiment: RealExperiment, ground: Ground) -> None:
+    """Teach the text encoder to foretell hidden words, if that has not been done."""
+    from sightread.methods import lm
+
+    shared = experiment.pretraining
+    config = replace(shared, training={**shared.training, **(experiment.base or {})})
+    lm.train(config, make_store("none", ground), ground.folder / BASE, start=ground.tokenizer, resume=True)
 
 
 def _perplexities(experiment: RealExperiment, data: Path, ground: Ground) -> str:
@@ -244,28 +305,34 @@ def _perplexities(experiment: RealExperiment, data: Path, ground: Ground) -> str
     from sightread.data.corpora import Corpus
     from sightread.experiments.perplexities import as_table, perplexities
 
-    text = Corpus(_place(data, experiment.test_corpus, DATA), max_lines=experiment.test_lines)
+    path = ground.folder / PASSAGES / "test.txt" if experiment.passages else _place(data, experiment.test_corpus, DATA)
+    text = Corpus(path, max_lines=experiment.test_lines)
     captions = _captions(experiment, data, experiment.test_split)
     table = as_table(perplexities(experiment.arms, ground, text, captions))
     write_atomic(ground.folder / PERPLEXITIES, table)
     return table
 
 
-def _make_bank(experiment: RealExperiment, data: Path, ground: Ground) -> None:
-    """The pictures that vokens are chosen from, or that text is read beside, if not there."""
+def _make_banks(experiment: RealExperiment, data: Path, ground: Ground) -> None:
+    """The pictures that vokens are chosen from, or that text is read beside, and those of synsets; if not there."""
     from sightread.artifacts import MANIFEST
     from sightread.bank import build_bank
     from sightread.data.images import read_pictures
     from sightread.encoders.image import ImageEncoder
 
-    path = ground.folder / "bank"
-    if (path / MANIFEST).is_file():
-        return
     encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
-    pictures = read_pictures(str(_place(data, experiment.bank, DATA))) if experiment.bank else ground.captions.pictures
-    cache = ground.folder / "features-bank" if experiment.bank else ground.features
-    bank, _ = build_bank(pictures, encoder, size=experiment.bank_size, seed=experiment.matching.seed, cache=cache)
-    bank.save(path, overwrite=path.exists())
+    of_captions = not experiment.bank
+    for name, images, cache, size in (
+        ("bank", experiment.bank, ground.features if of_captions else ground.folder / "features-bank",
+         experiment.bank_size),
+        (SYNSET_BANK, experiment.synset_images, ground.folder / "features-synsets", None),
+    ):  # fmt: skip
+        path = ground.folder / name
+        if (path / MANIFEST).is_file() or (name == SYNSET_BANK and not images):
+            continue
+        pictures = read_pictures(_place(data, images, DATA)) if images else ground.captions.pictures
+        bank, _ = build_bank(pictures, encoder, size=size, seed=experiment.matching.seed, cache=cache)
+        bank.save(path, overwrite=path.exists())
 
 
 def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:

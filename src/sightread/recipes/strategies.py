@@ -2,19 +2,20 @@
 
     sightread compare recipes.strategies:world --out strategies
 
-| recipe | compared |
-| --- | --- |
-| world | transferred and associative grounding on the controlled world, each with its control |
-| table1 | perplexity of captions beside pictures of so many regions |
-| table2 | perplexity of text and captions by each strategy, and by how many pictures |
-| table3 | each strategy on tasks |
+| recipe | compared | paper-sized |
+| --- | --- | --- |
+| world | transferred and associative grounding on the controlled world, each with its control | |
+| table1 | perplexity of captions beside pictures of so many regions | `paper_table1` |
+| table2 | perplexity of text and captions by each strategy, and by how many pictures | `paper_table2` |
+| table3 | each strategy on tasks | `paper_table3` |
 
-Those of real data read it below `--data`, and take a text encoder by `--set text_encoder=FOLDER`.
+Those of real data read it below `--data`; the small ones take a text encoder by `--set text_encoder=FOLDER`. Tables 1
+and 2 have arms of one name in common: with one `--out` and `--resume` these are trained once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,12 +27,6 @@ from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
 
 WORLD_CAPTIONS = {"captions_per_block": 4}  # of one a block a world's encoder hardly learns what things look like
-ASSOCIATIVE = tuple(
-    Arm(name=f"pictures by {kind}" if images else "no pictures of text", method="associative", vokens="none",
-        start=TEXT_ONLY.name, pictures=kind, settings={"num_images": images},
-        control="no pictures of text" if images else "")
-    for kind, images in (("scene", 0), ("scene", 4), ("object", 4), ("keyword", 4), ("dense", 4), ("voken", 4))
-)  # fmt: skip
 
 
 def _joint(settings: Mapping[str, Any], start: str = "encoder") -> list[Arm]:
@@ -44,60 +39,94 @@ def _joint(settings: Mapping[str, Any], start: str = "encoder") -> list[Arm]:
     ]  # fmt: skip
 
 
+def _found(images: Mapping[str, Sequence[int]], start: str = "encoder") -> list[Arm]:
+    """Associative grounding by so many pictures, each way of finding them; K = 0 is the control."""
+    none = "no pictures of text"
+    return [
+        Arm(name=f"pictures by {kind}, K = {k}" if k else none, method="associative", vokens="none", start=start,
+            pictures=kind, settings={"num_images": k}, control=none if k else "")
+        for kind, counts in images.items() for k in counts
+    ]  # fmt: skip
+
+
 def world() -> WorldExperiment:
     """Transferred and associative grounding on the controlled world."""
-    return WorldExperiment(seeds=(0, 1, 2), arms=(TEXT_ONLY, *_joint(WORLD_CAPTIONS, TEXT_ONLY.name), *ASSOCIATIVE))
+    found = {"scene": (0, 4), "object": (4,), "keyword": (4,), "dense": (4,), "voken": (4,)}
+    joint = _joint(WORLD_CAPTIONS, TEXT_ONLY.name)
+    return WorldExperiment(seeds=(0, 1, 2), arms=(TEXT_ONLY, *joint, *_found(found, TEXT_ONLY.name)))
 
 
 def table1() -> RealExperiment:
-    """Captions beside their pictures: the mean of a picture, or so many regions of it, against none."""
-    regions = (1, 8, 16, 36)
-    none = Arm(name="no picture", method="joint", vokens="none", settings={"strategy": "none"})
-    return _on_flickr8k(none, *(
-        Arm(name=f"{n} regions" if n > 1 else "whole picture", method="joint", vokens="none",
-            settings={"strategy": "i2t", "num_regions": n}) for n in regions
+    """Captions beside their pictures: the whole picture, or so many regions of it, against none."""
+    none, _, whole, _ = _joint({})
+    return _on_flickr8k(none, whole, *(
+        Arm(name=f"{whole.name}, {n} regions", method="joint", vokens="none", control=none.name,
+            settings={"strategy": "i2t", "num_regions": n}) for n in (8, 16, 36)
     ))  # fmt: skip
 
 
 def table2() -> RealExperiment:
-    """Strategies, and how many pictures: on text and on captions."""
-    found = (
-        Arm(name=f"{kind}, K = {k}", method="associative", vokens="none", pictures=kind, settings={"num_images": k})
-        for kind in ("scene", "object", "keyword") for k in (1, 4, 8, 16, 24)
-    )  # fmt: skip
-    none = Arm(name="no pictures of text", method="associative", vokens="none", pictures="scene",
-               settings={"num_images": 0})  # fmt: skip
-    return _on_flickr8k(*_joint({}), none, *found)
+    """Each strategy, and how many pictures: perplexity of text, and of captions."""
+    return _on_flickr8k(*_joint({}), *_found({"scene": (0, 1, 4, 16), "object": (1, 4, 16), "keyword": (16,)}))
 
 
 def table3() -> RealExperiment:
-    """Strategies on tasks: the plain encoder, no grounding, transferred, and associative with K = 16."""
+    """Each strategy on tasks; the plain encoder is the control."""
     plain = Arm(name="plain encoder", method="start")
-    found = (
-        Arm(name=f"{kind}, K = {k}" if k else "no pictures of text", method="associative", vokens="none", pictures=kind,
-            settings={"num_images": k})
-        for kind, k in (("scene", 0), ("scene", 16), ("object", 16))
-    )  # fmt: skip
-    tasks = {"joci": "data/joci", "rte": "data/glue/RTE", "sick": "data/sick", "vua-verbs": "data/metaphor",
-             "vua-nouns": "data/metaphor"}  # fmt: skip
-    return replace(_on_flickr8k(plain, *_joint({}), *found), tasks=tasks, test_corpus="", seeds=tuple(range(8)))
+    tasks = {"rte": "data/glue/RTE", "sick": "data/sick", "vua-nouns": "data/metaphor"}
+    grounded = *_joint({}), *_found({"scene": (0, 16), "object": (16,)})
+    return replace(_on_flickr8k(plain, *grounded), tasks=tasks, test_split="", seeds=(0, 1, 2))
+
+
+def paper_table1() -> RealExperiment:
+    """All numbers of regions, of a feature map and not of a detector."""
+    return _paper(table1())
+
+
+def paper_table2() -> RealExperiment:
+    """All strategies, K = 0, 1, 4, 8, 16, 24."""
+    images = (1, 4, 8, 16, 24)
+    found = _found({"scene": (0, *images), "object": images, "keyword": images})
+    return replace(_paper(table2()), arms=(*_joint({}), *found))
+
+
+def paper_table3() -> RealExperiment:
+    """All tasks, eight runs each; PDTB as the LDC gives it."""
+    tasks = {"joci": "joci", "pdtb": "pdtb", "rte": "glue/RTE", "sick": "sick", "vua-verbs": "vua", "vua-nouns": "vua"}
+    return replace(_paper(table3()), tasks=tasks, num_train=None, seeds=tuple(range(8)), test_split="")
 
 
 def _on_flickr8k(*arms: Arm) -> RealExperiment:
-    """Flickr8k, MobileNetV2, Wikipedia, GloVe, and any text encoder: `--set text_encoder=FOLDER`.
-
-    The paper has ALBERT-base-v2, COCO and Visual Genome, regions of a detector, and Wikipedia with books.
-    """
+    """Flickr8k, ImageNet's synsets, MobileNetV2, Wikipedia and novels, GloVe, and any text encoder, which is taught to
+    foretell hidden words first: `--set text_encoder=FOLDER`."""
     return RealExperiment(
         arms=arms, text_encoder="", image_encoder="models/mobilenet-v2-1.0-224",
         captions="data/flickr8k/captions.tsv", images="data/flickr8k/images", split="data/flickr8k/split_train.txt",
-        test_split="data/flickr8k/split_dev.txt", corpus="data/corpora/enwiki-sample/train.txt.gz", corpus_lines=12000,
-        test_corpus="data/corpora/enwiki-sample/valid.txt.gz", test_lines=500,
-        words="models/glove-twitter-25d-12k/vectors.txt", matching=MatchingConfig(),
+        test_split="data/flickr8k/split_dev.txt", corpus_lines=30000, test_lines=250,
+        passages=("data/corpora/enwiki-sample/train.txt.gz", "data/corpora/novels/train.txt.gz"),
+        synsets="data/imagenet-sample/synsets.tsv", synset_images="data/imagenet-sample/images",
+        definitions="data/lexicons/oewn_nouns.tsv.gz", words="models/glove-twitter-25d-12k/vectors.txt",
+        base={"max_steps": 1000}, matching=MatchingConfig(),
         pretraining=PretrainingConfig(
             max_length=64, packed=True,
-            training={"max_steps": 200, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
+            training={"max_steps": 150, "per_device_train_batch_size": 32, "learning_rate": 2e-4, "warmup_steps": 0.1,
                       "weight_decay": 0.01},
         ),
         finetuning=PRESETS["grounding-strategies"].config, tasks={}, num_train=500,
+    )  # fmt: skip
+
+
+def _paper(small: RealExperiment) -> RealExperiment:
+    """As small, with ALBERT, COCO, ImageNet, ResNet-50, and Wikipedia with books, laid out as `experiments/real.py`
+    says."""
+    return replace(
+        small, text_encoder="albert/albert-base-v2", base=None, image_encoder="microsoft/resnet-50",
+        captions="coco/captions_train2017.json", images="coco/train2017", split="", test_split="coco/test.txt",
+        corpus_lines=None, test_lines=None, passages=("wikipedia.txt.gz", "books"), synsets="imagenet/synsets.tsv",
+        synset_images="imagenet/train", definitions="wordnet/nouns.tsv.gz", words="glove.txt",
+        pretraining=PretrainingConfig(
+            max_length=128, packed=True,
+            training={"num_train_epochs": 1, "per_device_train_batch_size": 128, "learning_rate": 5e-5,
+                      "warmup_steps": 0.1, "weight_decay": 0.01},
+        ),
     )  # fmt: skip
