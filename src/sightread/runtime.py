@@ -21,6 +21,11 @@ def data_root() -> Path | None:
     return Path(value) if value and Path(value).is_dir() else None
 
 
+def ray_address() -> str:
+    """`RAY_ADDRESS`, the cluster that Ray joins; "" if it is not set."""
+    return os.environ.get("RAY_ADDRESS", "")
+
+
 def default_device() -> str:
     """`SIGHTREAD_DEVICE` if set, else "cuda" where there is a GPU, else "cpu"."""
     import torch

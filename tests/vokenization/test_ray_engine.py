@@ -87,3 +87,9 @@ def test_ray_is_an_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "sightread.vokenization.ray_engine", raising=False)
     with pytest.raises(MissingExtra, match=r"pip install 'sightread\[ray\]'"):
         engine_of("ray", 2)
+
+
+def test_an_address_where_nothing_answers_is_told_at_once(ray, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # port 9 throws away what it is sent, where it is there at all
+    with pytest.raises(SightreadError, match=r"no connection to the Ray cluster .*refused.*unset RAY_ADDRESS"):
+        next(engine_of("ray", 1)(None, iter(())))

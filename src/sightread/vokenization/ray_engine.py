@@ -7,11 +7,12 @@ Ray replaces those that are lost and repeats their tasks.
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from typing import Any
 
 from sightread.errors import ConfigError, MissingExtra, SightreadError
-from sightread.runtime import default_device
+from sightread.runtime import default_device, ray_address
 from sightread.vokenization.engines import Made, Shards, Tasks, make
 from sightread.vokenization.work import Work
 
@@ -92,14 +93,22 @@ def _connect(workers: int | None) -> None:
     quietly: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
+        _check_answers(ray_address())
         try:
             ray.init(num_cpus=workers, **quietly)
         except ValueError:  # a cluster that is there has its own number
             ray.init(**quietly)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SightreadError(
             f"no connection to the Ray cluster ({error}): see that it is up and RAY_ADDRESS right; or, for a local "
             "one, unset RAY_ADDRESS and run `ray stop`"
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # which Ray takes over
+
+
+def _check_answers(address: str) -> None:
+    """Raise `OSError` if nothing answers at `host:port`, where Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
