@@ -26,7 +26,7 @@ from sightread.experiments.world import WorldExperiment
 from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
 
-WORLD_CAPTIONS = {"captions_per_block": 4}  # of one a block a world's encoder hardly learns what things look like
+CAPTIONS = {"captions_per_block": 4}  # as many words as a block has; of one a world's encoder hardly learns looks
 
 
 def _joint(settings: Mapping[str, Any], start: str = "encoder") -> list[Arm]:
@@ -52,48 +52,56 @@ def _found(images: Mapping[str, Sequence[int]], start: str = "encoder") -> list[
 def world() -> WorldExperiment:
     """Transferred and associative grounding on the controlled world."""
     found = {"scene": (0, 4), "object": (4,), "keyword": (4,), "dense": (4,), "voken": (4,)}
-    joint = _joint(WORLD_CAPTIONS, TEXT_ONLY.name)
+    joint = _joint(CAPTIONS, TEXT_ONLY.name)
     return WorldExperiment(seeds=(0, 1, 2), arms=(TEXT_ONLY, *joint, *_found(found, TEXT_ONLY.name)))
 
 
 def table1() -> RealExperiment:
     """Captions beside their pictures: the whole picture, or so many regions of it, against none."""
-    none, _, whole, _ = _joint({})
-    return _on_flickr8k(none, whole, *(
-        Arm(name=f"{whole.name}, {n} regions", method="joint", vokens="none", control=none.name,
-            settings={"strategy": "i2t", "num_regions": n}) for n in (8, 16, 36)
-    ))  # fmt: skip
+    return _on_flickr8k(*_regions(CAPTIONS))
 
 
 def table2() -> RealExperiment:
     """Each strategy, and how many pictures: perplexity of text, and of captions."""
-    return _on_flickr8k(*_joint({}), *_found({"scene": (0, 1, 4, 16), "object": (1, 4, 16), "keyword": (16,)}))
+    return _on_flickr8k(*_joint(CAPTIONS), *_found({"scene": (0, 1, 4, 16), "object": (16,), "keyword": (16,)}))
 
 
 def table3() -> RealExperiment:
     """Each strategy on tasks; the plain encoder is the control."""
-    plain = Arm(name="plain encoder", method="start")
     tasks = {"rte": "data/glue/RTE", "sick": "data/sick", "vua-nouns": "data/metaphor"}
-    grounded = *_joint({}), *_found({"scene": (0, 16), "object": (16,)})
-    return replace(_on_flickr8k(plain, *grounded), tasks=tasks, test_split="", seeds=(0, 1, 2))
+    return replace(_on_flickr8k(*_on_tasks(CAPTIONS)), tasks=tasks, test_split="", seeds=(0, 1, 2))
 
 
 def paper_table1() -> RealExperiment:
-    """All numbers of regions, of a feature map and not of a detector."""
-    return _paper(table1())
+    """The same, regions being of a feature map, and not of a detector."""
+    return _paper(*_regions({}))
 
 
 def paper_table2() -> RealExperiment:
     """All strategies, K = 0, 1, 4, 8, 16, 24."""
     images = (1, 4, 8, 16, 24)
-    found = _found({"scene": (0, *images), "object": images, "keyword": images})
-    return replace(_paper(table2()), arms=(*_joint({}), *found))
+    return _paper(*_joint({}), *_found({"scene": (0, *images), "object": images, "keyword": images}))
 
 
 def paper_table3() -> RealExperiment:
     """All tasks, eight runs each; PDTB as the LDC gives it."""
     tasks = {"joci": "joci", "pdtb": "pdtb", "rte": "glue/RTE", "sick": "sick", "vua-verbs": "vua", "vua-nouns": "vua"}
-    return replace(_paper(table3()), tasks=tasks, num_train=None, seeds=tuple(range(8)), test_split="")
+    return replace(_paper(*_on_tasks({})), tasks=tasks, num_train=None, seeds=tuple(range(8)), test_split="")
+
+
+def _regions(settings: Mapping[str, Any]) -> list[Arm]:
+    """Captions beside the whole picture, or so many regions of it."""
+    none, _, whole, _ = _joint(settings)
+    parts = (
+        replace(whole, name=f"{whole.name}, {n} regions", settings={**whole.settings, "num_regions": n})
+        for n in (8, 16, 36)
+    )
+    return [none, whole, *parts]
+
+
+def _on_tasks(settings: Mapping[str, Any]) -> list[Arm]:
+    plain = Arm(name="plain encoder", method="start")
+    return [plain, *_joint(settings), *_found({"scene": (0, 16), "object": (16,)})]
 
 
 def _on_flickr8k(*arms: Arm) -> RealExperiment:
@@ -116,11 +124,11 @@ def _on_flickr8k(*arms: Arm) -> RealExperiment:
     )  # fmt: skip
 
 
-def _paper(small: RealExperiment) -> RealExperiment:
-    """As small, with ALBERT, COCO, ImageNet, ResNet-50, and Wikipedia with books, laid out as `experiments/real.py`
+def _paper(*arms: Arm) -> RealExperiment:
+    """The same with ALBERT, COCO, ImageNet, ResNet-50, and Wikipedia with books, laid out as `experiments/real.py`
     says."""
     return replace(
-        small, text_encoder="albert/albert-base-v2", base=None, image_encoder="microsoft/resnet-50",
+        _on_flickr8k(*arms), text_encoder="albert/albert-base-v2", base=None, image_encoder="microsoft/resnet-50",
         captions="coco/captions_train2017.json", images="coco/train2017", split="", test_split="coco/test.txt",
         corpus_lines=None, test_lines=None, passages=("wikipedia.txt.gz", "books"), synsets="imagenet/synsets.tsv",
         synset_images="imagenet/train", definitions="wordnet/nouns.tsv.gz", words="glove.txt",
