@@ -1,9 +1,11 @@
 """Small things that many tests share, each made once a session: no network, no data, a few seconds in all."""
 
+import functools
+import gc
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -15,7 +17,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import pytest
 from hypothesis import HealthCheck, settings
 
-from sightread.runtime import data_root, seed_everything
+from sightread.runtime import data_root, quiet_progress, seed_everything
 
 settings.register_profile(
     "suite",
@@ -26,23 +28,29 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+gc.set_threshold(50_000, 20, 100)  # the libraries' imports alone would be gone through a dozen times
+
 LAYERS = (-2, -1)  # hidden layers that the fixtures' vokenizer reads
-_PRELOADED = ["sightread.methods.matching", "sightread.methods.voken", "sightread.vokenization.job",
-              "sightread.finetuning", "accelerate", "transformers.models.bert.modeling_bert",
-              "transformers.models.resnet.modeling_resnet"]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of real data skip, and say why, where there is none; the server of `kill_when` gets up beforehand;
-    the longest files go first, so that processes that share the suite end together."""
+    """Tests of real data skip, and say why, where there is none; the longest files go first, so that processes that
+    share the suite end together."""
     items.sort(key=lambda item: "vokenization" not in item.path.parts)
-    if any("kill_when" in item.fixturenames for item in items):
-        multiprocessing.set_forkserver_preload(_PRELOADED)
-        multiprocessing.forkserver.ensure_running()
     if data_root() is None:
         for item in items:
             if "realdata" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="SIGHTREAD_DATA names no folder of real data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _verbs_are_read_once():
+    """Typer reads the signatures of all verbs for every command that is run, which takes longer than many a command."""
+    import typer.testing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -170,10 +178,14 @@ def built_tokenizers():
 @pytest.fixture(scope="session")
 def kill_when():
     """`kill_when(condition, function, *args)`: run a module's function in a process of its own, kill -9 it once the
-    condition holds. It fails if the process ends by itself. Processes come from a server that has imported torch."""
+    condition holds. It fails if the process ends by itself. The process is forked where that is safe: what is imported
+    need not be imported again."""
+    import torch
+
+    method = "fork" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn"
 
     def run(condition, function, *args):
-        process = multiprocessing.get_context("forkserver").Process(target=_killable, args=(function, *args))
+        process = multiprocessing.get_context(method).Process(target=_killable, args=(function, *args))
         process.start()
         try:
             while not condition():
@@ -188,10 +200,11 @@ def kill_when():
 
 
 def _killable(function, *args):
+    import torch
     from tqdm import tqdm
-
-    from sightread.runtime import quiet_progress
 
     quiet_progress()
     tqdm.set_lock(threading.RLock())  # its own lock is shared between processes, and would be left behind
+    torch.set_num_threads(1)  # those of the parent are not here
+    gc.freeze()  # nor is what it holds to be looked at, and copied for that
     function(*args)

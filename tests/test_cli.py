@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from clip_models import build_model, build_tokenizer, save
 from sightread.artifacts import MANIFEST
 from sightread.cli import app
+from sightread.data.regions import RegionStore
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import build_word_tokenizer
 from sightread.vokenizer import Vokenizer
@@ -54,6 +55,13 @@ COMMANDS = {  # in order; {…} are folders
     "noise": "noise --start {text_encoder} --like {dir}/contrast --out {dir}/noise",
     "joint": "joint --vokens {dir}/vokens --captions {dir}/world --image-encoder {image_encoder} --pooling regions-2"
     f" --start {{text_encoder}} {BLOCKS} --out {{dir}}/joint",
+    "regions": "regions --images {dir}/world/images --detector {dir}/world/regions.jsonl --most 1"
+    " --image-encoder {image_encoder} --out {dir}/regions",
+    "unpaired": "unpaired --start {text_encoder} --regions {dir}/regions --captions {dir}/world/captions.tsv"
+    f" --pairs --all-pictures --no-tags {BLOCKS} --out {{dir}}/unpaired",
+    "towers": "towers --captions {dir}/world --image-encoder {image_encoder} --tokenizer {clip} --set hidden_size=16"
+    f" --set num_layers=1 --set width=8 --set max_length=16 {STEPS} --out {{dir}}/towers",
+    "xdbert": f"xdbert --vokens {{dir}}/vokens --start {{text_encoder}} --clip {{clip}} {BLOCKS} --out {{dir}}/xdbert",
     "associate": "associate --kind keyword --bank {dir}/bank --captions {dir}/world --out {dir}/association",
     "find": f"find --vokens {{dir}}/vokens --association {{dir}}/association --top 3 {BLOCKS} --out {{dir}}/pictures",
     "associative": "associative --vokens {dir}/vokens --start {text_encoder} --association {dir}/association"
@@ -282,6 +290,35 @@ def test_show_puts_associations_side_by_side(out, folders, results):
 
 def test_pictures_come_as_so_many_regions(out, results):
     assert json.loads((out / "joint" / "encoder" / "config.json").read_text())["num_regions"] == 2
+
+
+def test_sources_say_what_is_read_apart(out, results, folders):
+    given = "--start {text_encoder} --regions {dir}/regions --set max_steps=1 --set max_length=48"
+    captions, corpus = "--captions {dir}/world/captions.tsv", "--corpus {dir}/vokens"
+    for name, (sources, read) in {
+        "apart": (captions, {"texts", "pictures"}), "other": (f"{captions} {corpus}", {"texts", "pictures"}),
+        "pictures": ("", {"pictures"}), "pairs": (f"{captions} --pairs", {"pairs"}),
+    }.items():  # fmt: skip
+        assert sightread(f"unpaired {given} {sources} --out {{dir}}/unpaired-{name}", **folders).exit_code == 0
+        inputs = json.loads((out / f"unpaired-{name}" / MANIFEST).read_text())["inputs"]
+        assert set(inputs) & {"texts", "pairs", "pictures"} == read
+    nothing = sightread(f"unpaired {given} --pairs --out {{dir}}/nothing", **folders)
+    assert (nothing.exit_code, "give --captions" in nothing.output) == (2, True)
+
+
+def test_regions_are_those_of_the_boxes(out, results):
+    things = [json.loads(line)["objects"] for line in (out / "world" / "regions.jsonl").read_text().splitlines()]
+    assert results["regions"].strip() == f"16 pictures with 1.0 regions each, 0 without, in {out / 'regions'}"
+    store = RegionStore(out / "regions")
+    assert [list(regions.tags) for regions in store] == [[first["tag"]] for first, *_ in things]
+    assert store.width == 12
+
+
+@pytest.mark.parametrize("options", ["", "--images x", "--features x --images x", "--images x --detector x --names x"])
+def test_regions_come_from_one_place(options, tmp_path):
+    result = sightread(f"regions {options} --out {tmp_path / 'regions'}")
+    assert result.exit_code == 2
+    assert "found in --images by a --detector, or come from --features" in result.stderr
 
 
 def test_what_an_association_lacks_is_said_before_its_folder_is_begun(out, folders, results):

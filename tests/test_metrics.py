@@ -29,6 +29,13 @@ def answered(span, no_answer=-1.0):
     return {"span": span, "no_answer": no_answer}
 
 
+def box(corners):
+    (x1, x2), (y1, y2) = (sorted(pair) for pair in corners)
+    return [x1, y1, x2, y2]
+
+
+BOX = st.tuples(*[st.tuples(NUMBER, NUMBER)] * 2).map(box)
+WORTHS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([0.3, 0.6, 0.9, 1.0]))
 ROW = {  # a prediction with its gold
     "classification": st.tuples(*[st.sampled_from(["a", "b", "c"])] * 2),
     "paraphrase": st.tuples(BINARY, BINARY),
@@ -42,6 +49,9 @@ ROW = {  # a prediction with its gold
     "entities": same_length_rows(TAGS),
     "target": same_length_rows(BINARY),
     "translation": st.tuples(TEXT, TEXT),
+    "vqa": st.tuples(st.sampled_from("abcd"), st.fixed_dictionaries({"answers": WORTHS, "type": st.just("other")})),
+    "ranks": st.tuples(st.fixed_dictionaries({"rank": st.sampled_from([1.0, 1.5, 6.0]), "of": st.just(9)}), TEXT),
+    "referring": st.tuples(st.none() | BOX, BOX),
 }
 
 
@@ -83,6 +93,8 @@ def test_rows_without_gold_do_not_count(name):
         "choice": (1, 1, 0), "entities": (["B-X"], ["B-X"], ["O"]), "target": (["1"], ["1"], ["0"]),
         "span": ("cat", ["cat"], "dog"), "span_or_none": (answered("cat"), ["cat"], answered("dog")),
         "correlation": (0.5, 1.5, 9.0), "rank_correlation": (0.5, 1.5, 9.0), "error": (0.5, 1.5, 9.0),
+        "vqa": ("a", {"answers": {"a": 1.0}, "type": None}, "b"), "referring": ([0, 0, 1, 1], [0, 0, 1, 1], None),
+        "ranks": ({"rank": 1.0, "of": 9}, "x", {"rank": 9.0, "of": 9}),
     }  # fmt: skip
     guess, answer, wild = examples.get(name, ("1", "1", "0"))
     with warnings.catch_warnings(action="ignore"):

@@ -1,5 +1,6 @@
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from transformers import TrainingArguments
 
 from sightread.contracts import Objective
 from sightread.errors import ConfigError
-from sightread.train import fit, group_by_length, last_checkpoint, training_arguments
+from sightread.runtime import keyed_rng
+from sightread.train import fit, group_by_length, last_checkpoint, reading_order, training_arguments
 
 
 class Regression(Objective):
@@ -264,3 +266,76 @@ def test_grouping_is_that_of_whole_batches_in_every_epoch(tmp_path):
     assert sorted(asked[:10]) == sorted(asked[10:]) == list(range(10))
     alike = [len({examples.lengths[i] for i in batch}) for batch in batches_of(asked, 4)]
     assert alike.count(1) >= 2
+
+
+class OfKinds(Recorded):
+    """Examples that know their kinds; some kinds may be ragged, and none lies in one piece."""
+
+    def __init__(self, counts):
+        super().__init__(sum(counts))
+        self.kinds = keyed_rng(5).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=4), st.integers(1, 5), st.integers(1, 3), st.integers(0, 9))
+def test_batches_of_one_kind_come_equally_often_and_lack_nothing(counts, batch_size, epochs, seed):
+    examples = OfKinds(counts)
+    settings = {"per_device_train_batch_size": batch_size, "num_train_epochs": epochs}
+    order = reading_order(examples, training_arguments(Path("unused"), settings, seed=seed))
+    for i in range(len(order)):
+        order[i]
+    batches = batches_of(examples.asked, batch_size)
+    kinds = [{int(examples.kinds[index]) for index, _ in batch} for batch in batches]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert len(batches[-1]) == batch_size
+    flat = [kind.pop() for kind in kinds]
+    rounds = batches_of(flat, len(counts))
+    assert len(rounds) == -(-epochs * max(counts) // batch_size)
+    assert all(sorted(round_) == list(range(len(counts))) for round_ in rounds)
+    for kind in range(len(counts)):  # each is read as if it were alone: every example once before any comes again
+        own = np.flatnonzero(examples.kinds == kind)
+        read = [index for batch, of in zip(batches, flat, strict=True) if of == kind for index, _ in batch]
+        passes = batches_of(read, len(own))
+        assert all(sorted(part) == own.tolist() for part in passes if len(part) == len(own))
+        assert len(read) >= epochs * len(own)
+    draws = [noise for _, noise in examples.asked]
+    assert len(set(draws)) == len(draws)  # whoever is read again is read with other masks
+
+
+def test_of_many_kinds_the_first_is_read_as_it_is_alone(tmp_path):
+    alone, beside = Recorded(10), OfKinds((10, 7))
+    beside.kinds = np.repeat([0, 1], (10, 7))
+    run(tmp_path / "a", examples=alone, max_steps=9)
+    run(tmp_path / "b", examples=beside, max_steps=18)
+    assert [pair for pair in beside.asked if pair[0] < 10] == alone.asked[:36]
+
+
+def test_a_resumed_run_of_kinds_equals_the_uninterrupted_one(tmp_path):
+    settings = {**STEPS, "num_train_epochs": 2}
+    whole = run(tmp_path / "whole", Regression(0.4), examples=OfKinds((10, 3)), **settings)[0]
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "stopped", Regression(0.4, 6), examples=OfKinds((10, 3)), **settings)
+    resumed = run(tmp_path / "stopped", spoil(Regression(0.4)), examples=OfKinds((10, 3)), resume=True, **settings)[0]
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed.calls < whole.calls
+
+
+@pytest.mark.parametrize(("accumulation", "world"), [(2, 1), (1, 2), (3, 2)])
+def test_kinds_alternate_by_what_is_read_at_once(tmp_path, monkeypatch, accumulation, world):
+    monkeypatch.setattr(TrainingArguments, "world_size", world)
+    settings = {"gradient_accumulation_steps": accumulation, "max_steps": 4, "per_device_train_batch_size": 3}
+    examples = OfKinds((20, 9))
+    order = reading_order(examples, training_arguments(tmp_path, settings, seed=1))
+    assert len(order) == 4 * 3 * accumulation * world
+    read = [examples.kinds[examples.asked[-1][0]] for i in range(len(order)) if order[i]]
+    assert all(len(set(batch)) == 1 for batch in batches_of(read, 3 * world))
+    assert set(read[: 6 * world]) == {0, 1}
+
+
+def test_a_loss_that_some_batches_lack_is_the_mean_over_those_that_have_it(tmp_path):
+    class Now(Regression):
+        def forward(self, x, y):
+            losses = super().forward(x, y)
+            return {**losses, **({"rare": torch.tensor(float(self.calls))} if self.calls % 3 == 0 else {})}
+
+    log = run(tmp_path, Now(), num_train_epochs=4, logging_steps=5)[2]
+    assert [entry.get("rare") for entry in log] == [3.0, 7.5]

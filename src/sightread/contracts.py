@@ -102,7 +102,11 @@ class Task(Protocol):
     Attributes:
         name: Short name, as in tables.
         metric: Its scores, a key of `metrics.METRICS`.
-        reads: What its head reads: "sequence", one vector a sequence, or "tokens", every token's state.
+        reads: What its head reads: "sequence", one vector a sequence; "tokens", every token's state; "regions", every
+            region's; "pairs", one vector a text beside a picture, of which an example to be scored is a whole batch.
+
+    A task about pictures has `regions`, a `RegionStore`, and `settings`; one whose training examples differ from those
+    that are scored also `encode_training`.
     """
 
     name: str
@@ -118,7 +122,7 @@ class Task(Protocol):
         ...
 
     def head(self, width: int) -> nn.Module:
-        """A fresh head: vectors (B, D), or states (B, L, D), -> outputs."""
+        """A fresh head: vectors (B, D), or states (B, L, D) or (B, R, D), -> outputs."""
         ...
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Any:

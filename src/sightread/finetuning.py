@@ -25,10 +25,13 @@ from sightread.artifacts import Artifact, digest
 from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
 from sightread.data.encoded import Part
+from sightread.data.regions import RegionStore
+from sightread.data.skipped import Skipped
 from sightread.encoders.text import load_tokenizer, longest_input, weights_digest
 from sightread.errors import ArtifactError, ConfigError
 from sightread.grounded import load_encoder
 from sightread.metrics import METRICS
+from sightread.modules.single_stream import SingleStream
 from sightread.runtime import default_device, keyed_rng, quiet_progress, seed_everything, worker_pool
 from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
 from sightread.statistics import Summary
@@ -91,11 +94,13 @@ class FinetuningObjective(Objective):
             self.encoder.eval()
         return self
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """What the head reads of int64 (B, L) inputs: states (B, L, D), or one vector a sequence (B, D)."""
+    def states(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, **pictures: Tensor) -> Tensor:
+        """What the head reads of int64 (B, L) inputs, and of the `pictures` that a `SingleStream` reads beside them:
+        states of tokens (B, L, D) or regions (B, R, D), or one vector a sequence (B, D)."""
         types = {"token_type_ids": token_type_ids} if self.knows_types else {}
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
-        if self.task.reads == "tokens":
+        outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types, **pictures)
+        states: Tensor = outputs.regions if self.task.reads == "regions" else outputs.last_hidden_state
+        if self.task.reads in ("tokens", "regions"):
             return states
         if self.pooling == "first":
             return states[:, 0]
@@ -154,6 +159,7 @@ class TaskData:
         examples: Their tokens.
         scored: The splits that are scored.
         cut: How many texts of a split were longer than `max_length`, where any were.
+        skipped: Rows that were left out.
     """
 
     def __init__(
@@ -167,7 +173,13 @@ class TaskData:
         for name, other in also.items():
             if (ours := getattr(task, "labels", ())) != (theirs := getattr(other, "labels", ())):
                 raise ConfigError(f"{name} has labels {', '.join(theirs)}; {task.name} has {', '.join(ours)}")
-        self.examples = {split: task.encode(rows, tokenizer, max_length) for split, rows in self.rows.items()}
+        self.skipped = Skipped()
+        for left_out in (part for one in (task, *also.values()) for part in getattr(one, "skipped", {}).values()):
+            self.skipped.merge(left_out)
+        encodings = {"train": getattr(task, "encode_training", task.encode)}
+        self.examples = {
+            split: encodings.get(split, task.encode)(rows, tokenizer, max_length) for split, rows in self.rows.items()
+        }
         self.cut = {split: examples.cut for split, examples in self.examples.items() if examples.cut}
         self.scored = [*own, *also]
 
@@ -241,16 +253,20 @@ def answers(objective: FinetuningObjective, data: TaskData, split: str, args: Tr
 
 @torch.no_grad()
 def predict(objective: FinetuningObjective, examples: Any, batch_size: int, *, bf16: bool = False) -> list[np.ndarray]:
-    """The head's output for every example, in order, without padding; float32 (C,), or (L, C) if it reads tokens."""
+    """The head's output for every example, in order, float32: (C,); (L, C), without padding, if it reads tokens; (R,),
+    with padding, if it reads regions; (W,) if it reads pairs."""
     device = default_device()
     objective = objective.to(device).eval()
     order = np.argsort(examples.lengths, kind="stable")
     outputs: list[np.ndarray] = [np.empty(0)] * len(order)
+    in_pairs = objective.task.reads == "pairs"
+    batch_size = 1 if in_pairs else batch_size
     for begin in range(0, len(order), batch_size):
         numbers = order[begin : begin + batch_size].tolist()
         batch = to_device(_inputs(_batch(examples, numbers)), device)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             found = objective.outputs(**batch).float().cpu().numpy()
+        found = found[None] if in_pairs else found
         for number, output in zip(numbers, found, strict=True):
             outputs[number] = output[: examples.lengths[number]] if objective.task.reads == "tokens" else output
     return outputs
@@ -344,6 +360,9 @@ def finetune_seeds(
     rows = digest(*(f"{split} {list(rows)!r}" for split, rows in data.rows.items()))
     inputs = {"encoder": weights_digest(start), "task": task.name, "rows": rows}
     settings = {**vars(replace(config, seed=-1)), "seeds": list(seeds)}
+    if (regions := _regions(task)) is not None:
+        inputs["regions"] = regions.digest
+        settings |= {f"task.{name}": value for name, value in vars(task.settings).items()}  # type: ignore[attr-defined]
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
     folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
     left = {folder: replace(config, seed=seed) for seed, folder in folders.items() if not (folder / SCORES).is_file()}
@@ -353,16 +372,25 @@ def finetune_seeds(
         _tune_apart(workers, left, name, task, config, also)
     if not artifact.finished:
         report = report_of(task.name, task.metric, str(name), folders)
-        artifact.finish(report | {"cut": data.cut, "seconds": time.monotonic() - began})
+        report |= {"cut": data.cut, "skipped": data.skipped.report()}
+        artifact.finish(report | {"seconds": time.monotonic() - began})
     return summaries_of(folders)
 
 
 def _read(
     name: str | Path, task: Task, config: FinetuningConfig, also: Mapping[str, Task] | None
 ) -> tuple[Any, Any, TaskData]:
-    tokenizer, start = load_tokenizer(name), load_encoder(name)
+    tokenizer, regions = load_tokenizer(name), _regions(task)
+    start = (
+        SingleStream.from_pretrained(name, region_width=regions.width) if regions is not None else load_encoder(name)
+    )
     max_length = min(config.max_length, longest_input(start, tokenizer))
     return start, tokenizer, TaskData(task, tokenizer, max_length, also=also)
+
+
+def _regions(task: Task) -> RegionStore | None:
+    """The regions of a task about pictures."""
+    return getattr(task, "regions", None)
 
 
 def _tune(start: Any, tokenizer: Any, data: TaskData, runs: Mapping[Path, FinetuningConfig]) -> None:

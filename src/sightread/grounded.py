@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from sightread.artifacts import folder_of
 from sightread.association import Association
+from sightread.association.store import PictureStore, associate
 from sightread.config import check_positive
 from sightread.contracts import Objective
 from sightread.encoders.text import load_model, load_tokenizer, longest_input
@@ -139,17 +140,18 @@ class GroundedEncoder(PreTrainedModel):
         finder: What finds pictures for text; None: it sees the placeholder.
     """
 
-    config_class = GroundedConfig
+    config_class: Any = GroundedConfig
 
-    def __init__(
-        self, config: GroundedConfig, cross_modal: CrossModal | None = None, finder: Finder | None = None
-    ) -> None:
+    def __init__(self, config: GroundedConfig, cross_modal: Any = None, finder: Finder | None = None) -> None:
         super().__init__(config)
-        if cross_modal is None:
-            text, cross = (LanguageModel.from_config(AutoConfig.for_model(**of)) for of in (config.text, config.cross))
-            shape = {name: getattr(config, name) for name in ("image_width", "num_images", "num_regions")}
-            cross_modal = CrossModal(text.encoder, cross, **shape)
-        self.cross_modal, self.finder = cross_modal, finder
+        self.cross_modal, self.finder = cross_modal or self.fresh(config), finder
+
+    @staticmethod
+    def fresh(config: Any) -> Any:
+        """Fresh weights of this shape."""
+        text, cross = (LanguageModel.from_config(AutoConfig.for_model(**of)) for of in (config.text, config.cross))
+        shape = {name: getattr(config, name) for name in ("image_width", "num_images", "num_regions")}
+        return CrossModal(text.encoder, cross, **shape)
 
     @classmethod
     def of(cls, cross_modal: CrossModal, tokenizer: Any, finder: Finder | None = None) -> GroundedEncoder:
@@ -190,10 +192,7 @@ class GroundedEncoder(PreTrainedModel):
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
         """Write weights, config, and the association if there is one; the tokenizer is the caller's to add."""
         self.config.save_pretrained(folder)
-        safetensors.torch.save_model(self.cross_modal, str(Path(folder) / WEIGHTS))
-        if self.finder:
-            path = Path(folder) / ASSOCIATION
-            self.finder.association.save(path, overwrite=path.exists())
+        write_finding(Path(folder), self.cross_modal, self.finder)
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None, *_: Any, **more: Any) -> GroundedEncoder:  # type: ignore[override]
@@ -210,16 +209,8 @@ class GroundedEncoder(PreTrainedModel):
                 raise ConfigError("an encoder that finds pictures cannot be sent to another process; take one worker")
             return encoder.eval()
         folder = folder_of(name)
-        encoder = cls(GroundedConfig.from_pretrained(folder))
-        try:
-            safetensors.torch.load_model(encoder.cross_modal, str(folder / WEIGHTS))
-        except (OSError, RuntimeError) as error:
-            raise ArtifactError(f"{folder} cannot be loaded as a grounded encoder: {error}") from error
-        if encoder.config.associative:
-            from sightread.association.folder import load_association
-
-            association = load_association(folder / ASSOCIATION)
-            encoder.finder = Finder(association, load_tokenizer(folder), encoder.config.num_images)
+        encoder = cls(cls.config_class.from_pretrained(folder))
+        encoder.finder = read_finding(folder, encoder.cross_modal, encoder.config)
         return encoder.eval()
 
 
@@ -253,8 +244,38 @@ class Finder:
             self.found |= dict(zip(new, self.association.retrieve(new, self.count), strict=True))
         return np.stack([self.found[text] for text in texts])
 
+    def prepare(self, texts: Sequence[str], folder: Path) -> None:
+        """Find the pictures of all these texts now, and keep them in a folder, where they are found if asked again."""
+        if texts:
+            store = PictureStore(associate(texts, self.association, self.count, folder, resume=True))
+            self.found |= dict(zip(texts, store.rows(texts, self.count), strict=True))
+
     def __deepcopy__(self, memo: Any) -> Finder:
         return self  # what was found once need not be found again by a copy
+
+
+def write_finding(folder: Path, model: nn.Module, finder: Finder | None) -> None:
+    """Write the weights of what reads pictures, and what finds them, if there is any."""
+    safetensors.torch.save_model(model, str(folder / WEIGHTS))
+    if finder:
+        finder.association.save(folder / ASSOCIATION, overwrite=(folder / ASSOCIATION).exists())
+
+
+def read_finding(folder: Path, model: nn.Module, config: Any) -> Finder | None:
+    """Read what `write_finding` wrote: the weights into the model, and the finder if the config is `associative`.
+
+    Raises:
+        ArtifactError: If something of it is missing, or the weights are of another shape.
+    """
+    try:
+        safetensors.torch.load_model(model, str(folder / WEIGHTS))
+    except (OSError, RuntimeError) as error:
+        raise ArtifactError(f"{folder} cannot be loaded as a grounded encoder: {error}") from error
+    if not config.associative:
+        return None
+    from sightread.association.folder import load_association
+
+    return Finder(load_association(folder / ASSOCIATION), load_tokenizer(folder), config.num_images)
 
 
 def visible_text(tokenizer: Any, ids: np.ndarray | Sequence[int]) -> str:

@@ -18,6 +18,8 @@ from sightread.errors import DataError
 from sightread.squad import SCORES, best_no_answer_threshold, token_f1
 
 Rows = Sequence[Any]
+MIN_IOU = 0.5
+"""Overlap above which a box is the right one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +311,51 @@ def _bleu(sums: np.ndarray) -> np.ndarray:
         return np.where(found.any(axis=-1), 100 * brevity * np.exp(np.log(precisions).mean(axis=-1)), 0.0)
 
 
+# Pictures
+
+
+def _vqa(predictions: Rows, gold: Rows) -> dict[str, float]:
+    """What the answers are worth, on average, and by the type of the answer where that is known."""
+    worths, types = _worths(predictions, gold)[:, 0], np.array([str(answer["type"]) for answer in gold])
+    return {"accuracy": float(worths.mean())} | {
+        name: float(worths[types == kind].mean()) for kind, name in _ANSWER_TYPES.items() if kind in types
+    }
+
+
+def _worths(predictions: Rows, gold: Rows) -> np.ndarray:
+    return _values([answer["answers"].get(guess, 0.0) for guess, answer in zip(predictions, gold, strict=True)])
+
+
+def _ranks(predictions: Rows, gold: Rows) -> dict[str, float]:
+    """Share of captions whose picture is among the first, its median rank, and among how many it was sought."""
+    ranks = np.array([said["rank"] for said in predictions])
+    recalls = {f"R@{k}": float((ranks <= k).mean()) for k in (1, 5, 10)}
+    return recalls | {"median_rank": float(np.median(ranks)), "candidates": float(predictions[0]["of"])}
+
+
+def _found_first(predictions: Rows, gold: Rows) -> np.ndarray:
+    return _values([float(said["rank"] <= 1) for said in predictions])
+
+
+def _referring(predictions: Rows, gold: Rows) -> dict[str, float]:
+    return {"accuracy": float(_boxes_found(predictions, gold)[:, 0].mean())}
+
+
+def _boxes_found(predictions: Rows, gold: Rows) -> np.ndarray:
+    pairs = zip(predictions, gold, strict=True)
+    return _values([float(guess is not None and iou([guess], [box])[0, 0] > MIN_IOU) for guess, box in pairs])
+
+
+def iou(boxes: Rows | np.ndarray, others: Rows | np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (x1, y1, x2, y2), float (N, 4) and (M, 4): float64 (N, M); 0 of empty ones."""
+    one, two = (np.asarray(of, np.float64).reshape(-1, 4) for of in (boxes, others))
+    low, high = np.maximum(one[:, None, :2], two[None, :, :2]), np.minimum(one[:, None, 2:], two[None, :, 2:])
+    shared = (high - low).clip(min=0).prod(axis=-1)
+    areas = [(of[:, 2:] - of[:, :2]).prod(axis=-1) for of in (one, two)]
+    return _ratio(shared, areas[0][:, None] + areas[1] - shared)
+
+
+_ANSWER_TYPES = {"yes/no": "yes_no", "number": "number", "other": "other"}
 METRICS = {
     "classification": Metric(main="accuracy", compute=_classification, parts=_hits, total=_mean),
     "paraphrase": Metric(
@@ -323,5 +370,8 @@ METRICS = {
     "choice": Metric(main="accuracy", compute=_accuracy, parts=_hits, total=_mean),
     "entities": Metric(main="f1", compute=_entities, parts=_entity_counts, total=_f1),
     "target": Metric(main="f1", compute=_target, parts=_counts_of_one, total=_f1),
+    "vqa": Metric(main="accuracy", compute=_vqa, parts=_worths, total=_mean),
+    "ranks": Metric(main="R@1", compute=_ranks, parts=_found_first, total=_mean),
+    "referring": Metric(main="accuracy", compute=_referring, parts=_boxes_found, total=_mean),
     "translation": Metric(main="bleu", compute=_translation, parts=_ngram_counts, total=_bleu),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainingArguments
 
 from sightread.artifacts import MANIFEST, Artifact, digest_file
-from sightread.contracts import Objective, to_device
+from sightread.contracts import Examples, Objective, to_device
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import config_digest, load_tokenizer, longest_input, tokenizer_digest, weights_digest
@@ -125,18 +125,44 @@ def pretrain(
         overwrite: Replace what is in `out`.
         resume: Go on with an unfinished run in `out`.
     """
-    tokenizer, model = _start(start, corpus, config)
+    tokenizer, model = begin(start, corpus, config)
     examples = TokenBlocks(
         corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability,
         causal=model.causal, **(blocks or {}),
     )  # fmt: skip
+    inputs = {"corpus": corpus.artifact.inputs["corpus"], **(inputs or {})}
+    objective = make_objective(model)  # which refuses settings that do not go with this model
+    return train_encoder(
+        objective, model, examples, tokenizer, out, config=config, inputs=inputs, match_compute_of=match_compute_of,
+        overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+
+
+def train_encoder(
+    objective: Objective, model: LanguageModel, examples: Examples, tokenizer: Any, out: Path | str, *,
+    config: PretrainingConfig, inputs: Mapping[str, str], match_compute_of: Path | None = None,
+    overwrite: bool = False, resume: bool = False,
+) -> Path:  # fmt: skip
+    """Train an objective on any examples, and write its encoder: `pretrain`, once its blocks are made.
+
+    Args:
+        objective: The objective.
+        model: The language model in it, untrained.
+        examples: What to read.
+        tokenizer: The tokenizer.
+        out: This and the others: as for `pretrain`.
+        config: Settings.
+        inputs: Digests of the examples, and of what else the objective rests on.
+        match_compute_of: A finished run.
+        overwrite: Replace.
+        resume: Go on.
+    """
     inputs = {
         "start": weights_digest(model), "start_config": config_digest(model.encoder),
-        "tokenizer": tokenizer_digest(tokenizer), "corpus": corpus.artifact.inputs["corpus"], **(inputs or {}),
+        "tokenizer": tokenizer_digest(tokenizer), **inputs,
     }  # fmt: skip
     if match_compute_of:
         compute, inputs["match_compute_of"] = _compute_of(match_compute_of)
-    objective = make_objective(model)  # which refuses settings that do not go with this model
     if objective.encoder is not model.encoder:
         inputs["encoder"] = weights_digest(objective.encoder)
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
@@ -158,25 +184,29 @@ def pretrain(
     return artifact.finish({"steps": log.steps, "flops": flops * log.steps, "seconds": seconds, "last": log[-1:]})
 
 
-def step_flops(objective: Objective, blocks: TokenBlocks, args: TrainingArguments) -> int:
+def step_flops(objective: Objective, examples: Examples, args: TrainingArguments) -> int:
     """Floating-point operations of one optimiser step in matrix products, forward and backward, weights untouched.
 
-    They are counted in one batch, the first that is read, and depend on objective, blocks and seed alone: not on the
-    machine, its load, or what ran before.
+    They are counted in one batch, the first that is read, or the first of each kind, and depend on objective, examples
+    and seed alone: not on the machine, its load, or what ran before.
     """
-    order = reading_order(blocks, args)
-    batch = blocks.collate([order[i % len(order)] for i in range(args.train_batch_size)])
+    order = reading_order(examples, args)
     plain = sdpa_kernel(SDPBackend.MATH)  # other attention is not counted on every device
     with plain, FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
-        objective.to(args.device)(**to_device(batch, args.device))["loss"].backward()
+        for first in range(0, order.num_kinds * order.batch_size, order.batch_size):
+            batch = examples.collate([order[(first + i) % len(order)] for i in range(args.train_batch_size)])
+            objective.to(args.device)(**to_device(batch, args.device))["loss"].backward()
     objective.zero_grad(set_to_none=True)
-    return int(counter.get_total_flops()) * args.gradient_accumulation_steps * args.world_size
+    return int(counter.get_total_flops()) * args.gradient_accumulation_steps * args.world_size // order.num_kinds
 
 
-def _start(start: str | Path, corpus: VokenCorpus, config: PretrainingConfig) -> tuple[Any, LanguageModel]:
-    """Tokenizer and model, which fit the corpus and each other."""
-    tokenizer = load_tokenizer(corpus.path / "tokenizer" if is_fresh(start) else start)
-    corpus.check_tokenizer(tokenizer_digest(tokenizer))
+def begin(start: str | Path, corpus: VokenCorpus | None, config: PretrainingConfig) -> tuple[Any, LanguageModel]:
+    """Tokenizer and model, which fit the corpus, if there is one, and each other."""
+    if corpus is None and is_fresh(start):
+        raise ConfigError(f"{start} makes fresh weights, which take their tokenizer from a corpus: give one")
+    tokenizer = load_tokenizer(corpus.path / "tokenizer" if corpus is not None and is_fresh(start) else start)
+    if corpus is not None:
+        corpus.check_tokenizer(tokenizer_digest(tokenizer))
     seed_everything(config.seed)
     model = start_model(start, tokenizer)
     if config.max_length > (limit := longest_input(model.encoder, tokenizer)):

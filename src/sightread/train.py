@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -80,7 +82,8 @@ def fit(
         examples: What to train on.
         args: Hugging Face's arguments. `args.seed` keys order, masks and dropout; checkpoints, if `save_strategy`
             asks for any, go to `args.output_dir`, the log to `log.jsonl` beside it. With the sampling strategy
-            "group_by_length" a batch holds examples of like `lengths`, which the examples must know.
+            "group_by_length" a batch holds examples of like `lengths`, which the examples must know. Where they know
+            their `kinds`, int64 (N,), a batch holds one kind alone, and there are as many batches of every kind.
         resume: Go on from the last whole checkpoint, if there is one.
         callbacks: Hugging Face callbacks.
 
@@ -130,47 +133,64 @@ def _per_step(args: TrainingArguments) -> int:
     return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
-def _num_epochs(examples: Examples, args: TrainingArguments) -> int:
+def reading_order(examples: Examples, args: TrainingArguments) -> Any:
+    """The examples as `fit` reads them with these arguments, a `Stream`."""
     if args.max_steps > 0:
-        return -(-args.max_steps * _per_step(args) // len(examples))
+        return Stream(examples, args, length=args.max_steps * _per_step(args))
     if args.num_train_epochs != int(args.num_train_epochs) or args.num_train_epochs < 1:
         raise ConfigError(f"num_train_epochs={args.num_train_epochs}: expected a whole number; use max_steps for less")
-    return int(args.num_train_epochs)
+    return Stream(examples, args, num_epochs=int(args.num_train_epochs))
 
 
-def reading_order(examples: Examples, args: TrainingArguments) -> Sequence[Any]:
-    """The examples as `fit` reads them with these arguments, all epochs end to end; item i depends on i alone."""
-    stream: Any = _Stream(examples, args, _num_epochs(examples, args))
-    if args.max_steps > 0:
-        stream.length = args.max_steps * _per_step(args)
-    return stream
+class Stream(Dataset[Any]):
+    """All epochs end to end, each in its own order; item i is a function of (seed, i) alone.
 
+    Of examples of several kinds, every round holds one full batch of each, in random order, and each kind's examples
+    are laid end to end as if there were no other. The largest decides how long an epoch is: the others are read again.
 
-class _Stream(Dataset[Any]):
-    """All epochs end to end, each in its own order; item i is a function of (seed, i) alone."""
+    Attributes:
+        num_kinds: How many kinds there are.
+        batch_size: Examples that are read at once, on all processes.
+    """
 
-    def __init__(self, examples: Examples, args: TrainingArguments, num_epochs: int) -> None:
-        self.examples, self.seed, self.length = examples, args.seed, num_epochs * len(examples)
+    def __init__(self, examples: Examples, args: TrainingArguments, num_epochs: int = 0, length: int = 0) -> None:
+        self.examples, self.seed = examples, args.seed
         self.batch_size = args.train_batch_size * args.world_size
+        kinds = np.asarray(getattr(examples, "kinds", np.zeros(len(examples), np.int64)))
+        self.members = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        self.num_kinds = len(self.members)
+        largest = num_epochs * max(map(len, self.members))
+        if self.num_kinds > 1:
+            largest = -(-largest // self.batch_size) * self.batch_size
+        self.length = length or largest * self.num_kinds
         grouped = args.train_sampling_strategy == "group_by_length"
         self.lengths = np.asarray(examples.lengths) if grouped else None  # type: ignore[attr-defined]
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        self._orders = lru_cache(maxsize=2 * self.num_kinds)(self._permutations)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, item: int) -> Any:
-        epoch, place = divmod(item, len(self.examples))
-        index = int(self._order(epoch)[place])
+        batch, offset = divmod(item, self.batch_size)
+        round_, turn = divmod(batch, self.num_kinds)
+        # one word more than any other key has
+        kind = int(keyed_rng(self.seed, round_, 0, 1).permutation(self.num_kinds)[turn]) if self.num_kinds > 1 else 0
+        epoch, place = divmod(round_ * self.batch_size + offset, len(self.members[kind]))
+        index = int(self._orders(epoch)[kind][place])
         return self.examples.example(index, keyed_rng(self.seed, epoch, index))
 
-    def _permutation(self, epoch: int) -> np.ndarray:
+    def _permutations(self, epoch: int) -> list[np.ndarray]:
+        """The examples of each kind, in the order of one epoch."""
         rng = keyed_rng(self.seed, epoch)
-        order = rng.permutation(len(self.examples))
+        orders = [rng.permutation(members) for members in self.members]
         if self.lengths is None:
-            return order
-        begun = -epoch * len(order) % self.batch_size  # what fills up the last batch of the epoch before
-        return np.concatenate([order[:begun], group_by_length(order[begun:], self.lengths, self.batch_size, rng)])
+            return orders
+        size = self.batch_size
+        begun = [-epoch * len(order) % size for order in orders]  # what fills up the last batch of the epoch before
+        return [
+            np.concatenate([order[:first], group_by_length(order[first:], self.lengths, size, rng)])
+            for order, first in zip(orders, begun, strict=True)
+        ]
 
 
 def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -200,8 +220,7 @@ class _Trainer(Trainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._seen = defaultdict[str, list[Tensor]](list)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -209,14 +228,13 @@ class _Trainer(Trainer):
         losses = model(**inputs)
         for name, value in losses.items():
             if name != "loss":
-                self._sums[name] = self._sums.get(name, 0) + value.detach().float()
-        self._count += 1
+                self._seen[name].append(value.detach().float())
         return (losses["loss"], losses) if return_outputs else losses["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs and self._count:
-            logs |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
-            self._sums, self._count = {}, 0
+        if "loss" in logs:  # a loss that some kinds of batches lack is the mean over those that have it
+            logs |= {name: round(float(torch.stack(values).mean()), 6) for name, values in self._seen.items()}
+            self._seen.clear()
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from regions_fixture import make_regions
 from sightread.artifacts import MANIFEST
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
@@ -36,6 +37,7 @@ ARMS = (  # every method; each after what it rests on
     Arm(name="joint", method="joint", vokens="none", start="checkpoint"),
     *(Arm(name=f"by {kind}", method="associative", vokens="none", start="checkpoint", pictures=kind,
           settings={"num_images": 2}) for kind in ("scene", "voken")),
+    Arm(name="apart", method="unpaired", vokens="none", start="checkpoint", reads=("captions", "pictures")),
 )  # fmt: skip
 FURTHER = Arm(name="further", start="checkpoint", vokens="none", method="lm")
 
@@ -55,6 +57,7 @@ def ground(
         folder=folder, corpus=corpus, captions=captions, tokenizer=text_encoder_folder,
         vokenizers={"token": vokenizer_folder, "sentence": sentence_level(vokenizer_folder, folder / "sentence")},
         image_encoder=image_encoder_folder, features=folder / "features",
+        regions=make_regions(folder / "regions", captions.pictures.ids).path,
         starts={"encoder": folder / "fresh.json", "bytes": folder / "bytes.json", "checkpoint": text_encoder_folder},
         tokenizers={"bytes": folder / "tokenizer-bytes"},
         pretraining=PretrainingConfig(max_length=32, packed=False, training=TRAINING),

@@ -37,7 +37,7 @@ def test_a_recipe_is_made_of_what_exists(name):
     check_arms([_trained(arm) for arm in recipe.arms], starts, recipe.pretraining)
     if isinstance(recipe, RealExperiment):
         assert set(recipe.tokenizers) <= set(recipe.starts)
-        assert recipe.tasks or recipe.test_corpus
+        assert recipe.tasks or recipe.test_corpus or recipe.passages
 
 
 @pytest.mark.parametrize("name", RECIPES)

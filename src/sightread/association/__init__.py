@@ -9,7 +9,9 @@ A cross-modal encoder reads them beside the text. All keep to one contract, that
 | object | `objects.ObjectAssociation` | one for each concept among its nouns |
 | dense | `encoders.DenseAssociation` | those with a key most like it, by any text encoder |
 | voken | `encoders.VokenAssociation` | the vokens of its tokens |
+| semantic-visual | `semantic_visual.SemanticVisualAssociation` | the nearest in a space of texts and pictures |
 | synthesis | `encoders.SynthesisAssociation` | one that is made for it |
+| random | `chance.RandomAssociation` | drawn by lot: the control |
 
 `folder.load_association` reads what `save` wrote; `store.associate` seeks the pictures of a corpus once and for all.
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 from sightread.association import Association
 from sightread.association.captions import KeywordAssociation, SceneAssociation
+from sightread.association.chance import RandomAssociation
 from sightread.association.encoders import DenseAssociation, VokenAssociation
 from sightread.association.objects import ObjectAssociation
 from sightread.config import check_choice
@@ -18,6 +19,7 @@ _MADE_OF: dict[str, tuple[Callable[..., Association], tuple[str, ...]]] = {
     "object": (ObjectAssociation, ("nouns", "words")),
     "dense": (DenseAssociation.of_captions, ("bank", "captions", "text_encoder")),
     "voken": (VokenAssociation, ("vokenizer",)),
+    "random": (RandomAssociation, ("bank",)),
 }
 ASSOCIATIONS = tuple(_MADE_OF)
 

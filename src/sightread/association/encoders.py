@@ -41,26 +41,37 @@ class MeanVectors:
 
     Args:
         model: A text encoder, or a vokenizer, whose joint space is then meant.
+
+    Attributes:
+        width: D or E.
     """
 
     def __init__(self, model: TextEncoder | Vokenizer) -> None:
         self.model = model
         if isinstance(model, Vokenizer):
             self._encode: Any = model.encode
-            self._width = model.config.width
+            self.width = model.config.width
         else:
             model.to(device := default_device()).eval()
             room = model.max_length - sum(map(len, special_tokens_around(model.tokenizer)))
             budget = TOKEN_BUDGET["cpu" if device == "cpu" else "cuda"]
-            self._encode, self._width = partial(encode_lines, model, room=room, budget=budget), model.width
+            self._encode, self.width = partial(encode_lines, model, room=room, budget=budget), model.width
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of texts."""
         flat, begins, owners = _tokens(self.model.tokenizer, texts)
-        sums = np.zeros((len(texts), self._width))
+        sums = np.zeros((len(texts), self.width))
         for places, counts, vectors in self._encode(flat, begins):
             np.add.at(sums, owners[places], vectors.cpu().numpy().repeat(counts, axis=0))
         return unit_rows(sums)
+
+    def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The vectors of each text's tokens, float32 (L, D or E)."""
+        flat, begins, _ = _tokens(self.model.tokenizer, texts)
+        vectors = np.zeros((len(flat), self.width), np.float32)
+        for places, counts, found in self._encode(flat, begins):
+            vectors[places] = found.float().cpu().numpy().repeat(counts, axis=0)
+        return np.split(vectors, begins[1:-1])
 
     def state(self) -> State:
         """What it is made of."""

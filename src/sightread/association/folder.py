@@ -10,13 +10,18 @@ import safetensors.numpy
 from sightread.artifacts import Artifact, check_fits
 from sightread.association import ARRAYS, KIND, VALUES, Association, State
 from sightread.association.captions import KeywordAssociation, SceneAssociation
+from sightread.association.chance import RandomAssociation
 from sightread.association.encoders import DenseAssociation, VokenAssociation
 from sightread.association.objects import ObjectAssociation
+from sightread.association.semantic_visual import SemanticVisualAssociation
 from sightread.bank import ImageBank
 from sightread.config import check_choice
 from sightread.errors import ArtifactError
 
-_SAVED = (SceneAssociation, KeywordAssociation, ObjectAssociation, DenseAssociation, VokenAssociation)
+_SAVED = (
+    SceneAssociation, KeywordAssociation, ObjectAssociation, DenseAssociation, VokenAssociation,
+    SemanticVisualAssociation, RandomAssociation,
+)  # fmt: skip
 KINDS: dict[str, type[Association]] = {association.kind: association for association in _SAVED}
 
 

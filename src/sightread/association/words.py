@@ -118,6 +118,16 @@ class WordVectors:
             total += self.vectors[rows].sum(axis=0, dtype=np.float64)  # noqa: PLW2901 (a view)
         return unit_rows(sums)
 
+    def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The vectors of each text's words that are known, stop words among them, in order, float32 (L, D)."""
+        known = ([self.row_of[word] for word in words_of(text) if word in self.row_of] for text in texts)
+        return [self.vectors[rows] for rows in known]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.vectors.shape[1])
+
     def state(self) -> State:
         """What it is made of."""
         return State({"word_vectors": self.vectors}, {"words": list(self.row_of)})

@@ -27,7 +27,8 @@ def finetune(
     task: Annotated[
         str,
         typer.Option(
-            help="Data set: sst2, rte, stsb, squad2, swag, conll2003, …; or world for a folder of train/dev/test.tsv."
+            help="Data set: sst2, rte, stsb, squad2, swag, conll2003, vqa2, …; or world for a folder of "
+            "train/dev/test.tsv."
         ),
     ],
     data: Annotated[str, typer.Option(help="Folder of official files, saved data set, or hf:NAME.")],
@@ -41,6 +42,10 @@ def finetune(
     ] = None,
     carve: Annotated[
         str | None, typer.Option(help="Cut this split into train, dev and test, where there is no training split.")
+    ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(help="Regions of the pictures of a task about pictures; --set task.most=20 reads fewer."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that share the seeds and the cores; on a CPU only.")] = 1,
     settings: Settings = None,
@@ -60,14 +65,17 @@ def finetune(
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds}: at least 1 is needed, and 5 for a claim")
     runs = PRESETS[preset].runs(task) if seeds is None else range(seeds)
-    config = override(PRESETS[preset].settings(task), settings or [])
-    work = load_task(task, data, carve=carve or "")
-    others = {name: load_task(name, folder) for name, folder in (named(pair, "--also") for pair in also or [])}
+    ours = [setting.removeprefix("task.") for setting in settings or [] if setting.startswith("task.")]
+    config = override(PRESETS[preset].settings(task), [s for s in settings or [] if not s.startswith("task.")])
+    seen: dict[str, Any] = {"regions": regions, "settings": ours}
+    work = load_task(task, data, carve=carve or "", **seen)
+    others = {name: load_task(name, folder, **seen) for name, folder in (named(pair, "--also") for pair in also or [])}
     summaries = finetune_seeds(
         encoder, work, seeds=runs, config=config, out=out, also=others, workers=workers, overwrite=overwrite,
         resume=resume,
     )  # fmt: skip
     report = report_of(out)
+    say_skipped(report.get("skipped", {}))
     if cut := ", ".join(f"{count} of {split}" for split, count in report.get("cut", {}).items()):
         typer.echo(f"texts longer than max_length and cut: {cut}", err=True)
     _say_scores(summaries, report)
@@ -81,6 +89,9 @@ def translate(
     out: Out,
     preset: Annotated[str, typer.Option(help="small, for a laptop, or base, as Vaswani et al.")] = "small",
     seeds: Annotated[int, typer.Option(help="How many seeds, counted from 0.")] = 1,
+    association: Annotated[
+        Path | None, typer.Option(help="Folder of an association: the encoder looks at the pictures that it finds.")
+    ] = None,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep each seed's model in its folder.")] = False,
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -90,6 +101,7 @@ def translate(
 
     Example: `sightread translate --dataset multi30k --data multi30k --out scores`
     """
+    from sightread.association.folder import load_association
     from sightread.config import check_choice, override
     from sightread.data.parallel import ParallelText
     from sightread.tasks.translation import PRESETS, train
@@ -97,7 +109,8 @@ def translate(
     check_choice("--preset", preset, PRESETS)
     summaries = train(
         override(PRESETS[preset], settings or []), ParallelText(dataset, data), out, seeds=range(seeds),
-        keep_models=keep_models, overwrite=overwrite, resume=resume,
+        association=load_association(association) if association else None, keep_models=keep_models,
+        overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report = report_of(out)
     say_skipped(report["skipped"])

@@ -30,6 +30,7 @@ from sightread.cli.app import (
     verb,
 )
 from sightread.cli.training import MatchComputeOf, Start, Text
+from sightread.errors import ConfigError
 
 AssociationPath = Annotated[Path, typer.Option("--association", help="Folder of an association.")]
 
@@ -78,7 +79,7 @@ def joint(
 
 @verb
 def associate(
-    kind: Annotated[str, typer.Option(help="scene, object, keyword, dense or voken.")],
+    kind: Annotated[str, typer.Option(help="scene, object, keyword, dense, voken, or random, the control.")],
     out: Out,
     bank: Annotated[Path | None, typer.Option(help="The pictures; all kinds but voken need it.")] = None,
     captions: Annotated[
@@ -202,6 +203,65 @@ def associative(
         pictures=PictureStore(pictures), match_compute_of=match_compute_of, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     _say_grounded(out)
+
+
+@verb
+def unpaired(
+    start: Start,
+    regions: Annotated[Path, typer.Option(help="Folder of the regions of pictures.")],
+    out: Out,
+    captions: Annotated[
+        Path | None, typer.Option(help="Captions file; of its pictures the regions are all that is read.")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A voken corpus that is read as text alone, in the place of captions.")
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs/--apart", help="Read captions beside their pictures, or never beside them.")
+    ] = False,
+    all_pictures: Annotated[
+        bool, typer.Option("--all-pictures", help="Read the pictures without captions, too. [default: if none has any]")
+    ] = False,
+    tags: Annotated[
+        bool, typer.Option("--tags/--no-tags", help="Read the regions' tags, or the regions alone.")
+    ] = True,
+    only: Only = None,
+    match_compute_of: MatchComputeOf = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    max_skipped: MaxSkipped = 0.1,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train an encoder to read words, and regions of pictures with their tags, that need not belong together.
+
+    Example: `sightread unpaired --start bert-base-uncased --regions regions --captions captions.tsv --out unpaired`
+    """
+    from sightread.config import override
+    from sightread.data.captions import read_ids
+    from sightread.data.regions import RegionStore
+    from sightread.data.unpaired import captions_of_regions
+    from sightread.data.voken_corpus import VokenCorpus
+    from sightread.methods import unpaired as method
+
+    if pairs and not captions:
+        raise ConfigError("--pairs: there is nothing to read beside pictures; give --captions")
+    config, store = override(method.UnpairedConfig(seed=seed, tags=tags), settings or []), RegionStore(regions)
+    captioned = captions_of_regions(captions, store, max_skipped) if captions else None
+    captioned = captioned.only(read_ids(only)) if captioned and only else captioned
+    theirs = captioned.pictures.ids if captioned else []
+    beside = set(theirs if pairs else ())
+    if all_pictures or not captioned:
+        alone = [id_ for id_ in store.ids if id_ not in beside]
+    else:
+        alone = [] if pairs else theirs
+    method.train(
+        config, out, start=start, regions=store, pairs=captioned if pairs else None, pictures=alone,
+        texts=VokenCorpus(corpus) if corpus else None if pairs else captioned, match_compute_of=match_compute_of,
+        overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    say_skipped(captioned.skipped.report() if captioned else {})
+    say_trained(out, "SingleStream.from_pretrained")
 
 
 def _say_grounded(out: Path) -> None:

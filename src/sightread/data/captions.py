@@ -101,7 +101,7 @@ def read_captions(
     if not folder.is_dir():
         raise DataError(f"no folder of pictures at {folder}; give --images")
     skipped = Skipped()
-    return _pair(_read_pairs(path, skipped, image_column, text_column), folder, skipped, max_skipped, path)
+    return _pair(read_pairs(path, skipped, image_column, text_column), folder, skipped, max_skipped, path)
 
 
 def read_ids(path: Path | str) -> list[str]:
@@ -117,8 +117,10 @@ def _beside(path: Path) -> Path:
     return path.parent / "images" if (path.parent / "images").is_dir() else path.parent
 
 
-def _read_pairs(path: Path, skipped: Skipped, image_column: str, text_column: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (picture name, caption, place)."""
+def read_pairs(
+    path: Path, skipped: Skipped, image_column: str = "image", text_column: str = "caption"
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (picture name, caption, place) of a captions file, whether or not its pictures are there."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".json"):
         yield from _coco_pairs(path)

@@ -41,6 +41,7 @@ class Layout:
         part: In a JSON file of several data sets, the key of this one.
         reader: Reads a file of a format of its own.
         many: Whether a split is all the files that match, and not the first of them.
+        split_column: Column that names the split of each record, where one file holds all.
         carve: Split that is cut into train, dev and test, for data sets that come in one piece.
         hub_splits: Names of the splits on the Hub; none for what is read from its official files only.
         hub_columns: Names of columns on the Hub, where they differ from those of the files.
@@ -55,6 +56,7 @@ class Layout:
     part: str = ""
     reader: Callable[[Path], Rows] | None = None
     many: bool = False
+    split_column: str = ""
     carve: str = ""
     hub_splits: Mapping[str, str] = field(
         default_factory=lambda: {"train": "train", "dev": "validation", "test": "test"}
@@ -99,8 +101,10 @@ class Table:
             raise DataError(f"{self.name}: no {' or '.join(layout.files.get(split, (split,)))} in {self.source}")
         read = layout.reader or partial(read_records, header=layout.header, part=layout.part)
         rows = [row for path in paths for row in read(path)]
+        if layout.split_column:
+            rows = [row for row in rows if row[1].get(layout.split_column, split) == split]
         if not rows:
-            raise DataError(f"{paths[0]} is empty")
+            raise DataError(f"{paths[0]} is empty, or holds nothing of {split}")
         found = rows[0][1]
         missing = [column for column in (*layout.columns, layout.label) if column not in found]
         if missing and (missing != [layout.label] or split != "test"):
@@ -177,18 +181,19 @@ class TableTask(Generic[LayoutT]):
         raise NotImplementedError
 
 
-def read_records(path: Path, *, header: Sequence[str] = (), part: str = "") -> Rows:
+def read_records(path: Path, *, header: Sequence[str] = (), part: str = "", kind: str = "") -> Rows:
     """Records of one file, by its suffix: `.csv` (quoted), `.jsonl`, `.json`, anything else as unquoted TSV.
 
     Args:
         path: The file, perhaps `.gz`.
         header: Column names, if the file has no line of them.
         part: Key of the list in a JSON object.
+        kind: What to read it as, whatever its suffix says.
 
     Raises:
         DataError: Naming the line that cannot be read.
     """
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    kind = kind or path.name.removesuffix(".gz").rpartition(".")[2]
     if kind == "json":
         return _from_json(path, part)
     lines = text_lines(path)

@@ -81,18 +81,26 @@ class ImageEncoder(nn.Module):
         """Features of preprocessed pictures, float (B, F); regions one after the other, (B, N·F)."""
         return self._features(pixel_values).unflatten(0, (-1, len(self.processors))).flatten(1)
 
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """The last feature map of preprocessed pictures, or their patch states laid out as one, float (B, F, H, W)."""
+        states = self._tower(pixel_values).last_hidden_state
+        return states if states.ndim == MAP_DIMS else _as_map(states)
+
     def _features(self, pixel_values: Tensor) -> Tensor:
-        two_towers = hasattr(self.model, "get_image_features")
-        if two_towers and self.pooling == "pooled":
+        if self.pooling.startswith("regions"):
+            return self._regions(self.feature_map(pixel_values))
+        if hasattr(self.model, "get_image_features") and self.pooling == "pooled":
             output = self.model.get_image_features(pixel_values=pixel_values)
             return output if isinstance(output, Tensor) else output.pooler_output
-        output = (self.model.vision_model if two_towers else self.model)(pixel_values=pixel_values)
+        output = self._tower(pixel_values)
         if self.pooling == "pooled" and getattr(output, "pooler_output", None) is not None:
             return output.pooler_output.flatten(1)  # CNNs pool to (B, F, 1, 1)
         states = output.last_hidden_state
-        if self.pooling.startswith("regions"):
-            return self._regions(states if states.ndim == MAP_DIMS else _as_map(states))
         return states.mean(dim=(2, 3)) if states.ndim == MAP_DIMS else states.mean(dim=1)  # (B, F)
+
+    def _tower(self, pixel_values: Tensor) -> Any:
+        two_towers = hasattr(self.model, "get_image_features")
+        return (self.model.vision_model if two_towers else self.model)(pixel_values=pixel_values)
 
     def _regions(self, feature_map: Tensor) -> Tensor:
         rows = max(n for n in range(1, math.isqrt(self.num_parts) + 1) if self.num_parts % n == 0)

@@ -61,6 +61,8 @@ def build_transformer(
     dropout: float,
     num_beams: int,
     length_penalty: float,
+    kind: Any = None,
+    **more: Any,
 ) -> Any:
     """A `MarianMTModel` with fresh weights; embeddings are drawn from N(0, 1 / width).
 
@@ -74,18 +76,22 @@ def build_transformer(
         num_beams: Hypotheses that `generate` keeps.
         length_penalty: `generate` ranks by log p(y | x) / |y|^length_penalty. That is Hugging Face's formula and not
             that of GNMT and Vaswani et al., ((5 + |y|) / 6)^length_penalty, which changes less with |y|.
+        kind: Another class of model, derived from Marian's.
+        **more: What its config holds beside Marian's.
     """
-    from transformers import GenerationConfig, MarianConfig, MarianMTModel
+    from transformers import GenerationConfig, MarianMTModel
 
     pad_id = tokenizer.pad_token_id
     special = {"pad_token_id": pad_id, "eos_token_id": tokenizer.eos_token_id, "decoder_start_token_id": pad_id}
-    config = MarianConfig(
+    kind = kind or MarianMTModel
+    config = kind.config_class(
         vocab_size=len(tokenizer), d_model=width, encoder_layers=layers, decoder_layers=layers,
         encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=feed_forward,
         decoder_ffn_dim=feed_forward, dropout=dropout, activation_function="relu", scale_embedding=True,
         init_std=width**-0.5, max_position_embeddings=MAX_POSITIONS, forced_eos_token_id=None, **special,
+        **more,
     )  # fmt: skip
-    model = MarianMTModel(config)
+    model = kind(config)
     model.generation_config = GenerationConfig(
         num_beams=num_beams, length_penalty=length_penalty, bad_words_ids=[[pad_id]], **special
     )

@@ -18,7 +18,11 @@ from sightread.checks import check_shape
 from sightread.errors import ArtifactError, ConfigError, DataError
 
 _NO_MATTER = ("_name_or_path", "transformers_version", "architectures")  # of a model's config
-_OURS = {"sightread-grounded": "sightread.grounded"}  # types of models, and the module that tells transformers of them
+# types of models, and the module that tells transformers of them
+_OURS = {
+    "sightread-grounded": "sightread.grounded", "sightread-xbert": "sightread.xbert",
+    "sightread-aware": "sightread.aware", "sightread-aware-marian": "sightread.aware",
+}  # fmt: skip
 _UNKNOWN_TO_AUTO = {("AutoModel", "siglip_text_model"): "SiglipTextModel"}
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sightread.artifacts import Artifact
 from sightread.association.build import ASSOCIATIONS
 from sightread.association.folder import load_association
 from sightread.association.store import PictureStore
 from sightread.config import check_choice, check_training
+from sightread.data.regions import RegionStore
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.features import image_features
 from sightread.encoders.image import ImageEncoder
@@ -33,9 +34,21 @@ from sightread.experiments.ground import (
 )
 from sightread.experiments.jobs import check_order
 from sightread.grounded import GroundingConfig
-from sightread.methods import associative, grounded_teacher, joint_masked, lexical_contrast, lm, voken, weight_noise
+from sightread.methods import (
+    associative,
+    grounded_teacher,
+    joint_masked,
+    lexical_contrast,
+    lm,
+    unpaired,
+    voken,
+    weight_noise,
+)
 from sightread.pretraining import KIND, PretrainingConfig, is_fresh, start_model
 from sightread.runtime import seed_everything
+
+if TYPE_CHECKING:
+    from sightread.data.captions import Captions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,7 @@ class Arm:
         vokens: A key of `STORES`: what it reads.
         start: A key of `Ground.starts`: where it begins.
         pictures: One of `ASSOCIATIONS`: how an associative arm finds pictures.
+        reads: Keys of `SOURCES`: what an unpaired arm reads.
         after: The arm that it rests on: a teacher, what noise imitates, or whose cost "lm" is to match.
         control: The arm it is compared with; by default the first.
         settings: Settings of the method, and `TrainingArguments`, that differ from what the arms share.
@@ -58,6 +72,7 @@ class Arm:
     vokens: str = "matched"
     start: str = "encoder"
     pictures: str = ""
+    reads: tuple[str, ...] = ()
     after: str = ""
     control: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +115,10 @@ def check_arms(arms: Sequence[Arm], starts: Iterable[str], pretraining: Pretrain
             check_choice("start", arm.start, starts)
             if arm.pictures or arm.method == "associative":
                 _check_pictures(arm)
+            for source in arm.reads:
+                check_choice("reads", source, SOURCES)
+            if (arm.method == "unpaired") != bool(arm.reads):
+                raise ConfigError("`reads` is for unpaired arms, and they need it")
             if arm.control:
                 check_choice("control", arm.control, [other.name for other in arms])
             if METHODS[arm.method].rests and not arm.after:
@@ -204,6 +223,26 @@ def _train_associative(arm: Arm, ground: Ground, out: Path) -> None:
     _pretrain(associative.train, arm, ground, out, association=association, pictures=pictures)
 
 
+def _train_unpaired(arm: Arm, ground: Ground, out: Path) -> None:
+    regions, captions = RegionStore(ground.regions), ground.captions
+    known = captions.only(regions.ids)
+    corpus = VokenCorpus(store_path(arm.vokens, ground, arm.start))
+    sources = [SOURCES[name](known, corpus) for name in arm.reads]
+    unpaired.train(
+        _config(arm, ground.pretraining), out, start=ground.starts[arm.start], regions=regions, resume=True,
+        **{name: source for given in sources for name, source in given.items()},
+    )  # fmt: skip
+
+
+SOURCES: Mapping[str, Callable[[Captions, VokenCorpus], dict[str, Any]]] = {
+    "pairs": lambda captions, _: {"pairs": captions},
+    "captions": lambda captions, _: {"texts": captions},
+    "corpus": lambda _, corpus: {"texts": corpus},
+    "pictures": lambda captions, _: {"pictures": captions.pictures.ids},
+}
+"""What an unpaired arm may read of captioned pictures and a corpus."""
+
+
 def _distil(arm: Arm, ground: Ground, out: Path) -> None:
     _pretrain(grounded_teacher.train, arm, ground, out, teacher=ground.folder / arm.after / "encoder")
 
@@ -236,6 +275,7 @@ METHODS: Mapping[str, Method] = {
     "lexical contrast": Method(_train_on_captions(lexical_contrast.train), lexical_contrast.ContrastConfig),
     "joint": Method(_train_on_captions(joint_masked.train), joint_masked.JointConfig),
     "associative": Method(_train_associative, GroundingConfig),
+    "unpaired": Method(_train_unpaired, unpaired.UnpairedConfig),
     "grounded teacher": Method(_distil, grounded_teacher.DistillationConfig, rests=True),
     "weight noise": Method(_add_noise, rests=True),
     "start": Method(_leave),

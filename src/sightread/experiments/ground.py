@@ -54,6 +54,7 @@ class Ground:
         synsets: File of synsets, whose pictures are then those by object, in a bank of their own; None: words in
             captions name what pictures show.
         definitions: File of their definitions.
+        regions: The regions of the captions' pictures, for unpaired arms.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class Ground:
     words: Path | None = None
     synsets: Path | None = None
     definitions: Path | None = None
+    regions: Path | str = ""
 
     def bank(self) -> ImageBank:
         """The pictures that vokens are chosen from, or text is read beside: `bank` in the folder, or a vokenizer's."""

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
+from sightread.config import check_choice
 from sightread.errors import ConfigError, DataError
 from sightread.experiments import Outcome
 from sightread.experiments.arms import (
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from sightread.data.captions import Captions
 
 PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
+REGIONS, CAPTIONED = "regions-{}", "captions"  # their folders; the name of those that unpaired arms read
 MODEL, DATA = r"new:.+|[\w.-]+/[\w.-]+", "hf:.+"  # what else than a path below the data may name a model, or data
 
 
@@ -91,7 +93,10 @@ class RealExperiment:
         matching: The vokenizer.
         pretraining: Settings that all arms share.
         finetuning: Settings of fine-tuning.
+        regions: Pictures whose regions are found, by name: their folder, and the detector, or a file of boxes. Those
+            called "captions" are what unpaired arms read.
         tasks: Folders of the tasks, by name.
+        pictured: Of a task about pictures, by its name: whose regions it reads, and its settings, `carve=…` among them.
         num_train: Training rows of each task, drawn with the seed; None for all.
         seeds: Seeds of fine-tuning.
     """
@@ -120,7 +125,9 @@ class RealExperiment:
     matching: MatchingConfig
     pretraining: PretrainingConfig
     finetuning: FinetuningConfig
+    regions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     tasks: Mapping[str, str]
+    pictured: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     num_train: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
@@ -154,8 +161,15 @@ class RealExperiment:
         places = self.bank, self.test_corpus, *self.passages, self.synset_images, self.synsets, self.definitions
         for place in filter(None, places):
             _place(data, place, DATA)
+        for task, (name, *_) in self.pictured.items():
+            check_choice(f"regions of {task}", name, self.regions)
+        if any(arm.reads for arm in self.arms):
+            check_choice("regions of unpaired arms", CAPTIONED, self.regions)
+        for images, detector in self.regions.values():
+            _place(data, images, DATA), _place(data, detector, MODEL)
         for task, folder in self.tasks.items():
-            load_task(task, _place(data, folder, DATA)).load("train")
+            if _place(data, folder, DATA) and task not in self.pictured:
+                load_task(task, _place(data, folder, DATA)).load("train")
         TextEncoder.from_pretrained(ground.tokenizer, self.matching.layers)
         ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
 
@@ -184,6 +198,9 @@ class RealExperiment:
         if self.test_split and "token" in ground.vokenizers:
             with timed("retrieval") as results:
                 results["retrieval"] = _retrieval(self, data, ground)
+        if self.regions:
+            with timed("regions"):
+                _find_regions(self, data, ground)
         for kind, start in stores_of(self.arms):
             with timed(f"vokens: {kind} {start}"):
                 make_store(kind, ground, start)
@@ -225,10 +242,17 @@ def finetune_arm(experiment: RealExperiment, data: Path, out: Path, arm: Arm, ta
     from sightread.tasks import load_task
 
     quiet_progress()
+    options = dict[str, Any]()
+    if task in experiment.pictured:
+        name, *settings = experiment.pictured[task]
+        carve = [setting.removeprefix("carve=") for setting in settings if setting.startswith("carve=")]
+        settings = [setting for setting in settings if not setting.startswith("carve=")]
+        options = {"regions": out / REGIONS.format(name), "carve": "".join(carve),
+                   "settings": [*settings, f"tags={arm.settings.get('tags', True)}"]}  # fmt: skip
     config = Preset(config=replace(experiment.finetuning, num_train=experiment.num_train)).settings(task)
     finetune_seeds(
-        out / arm.name / "encoder", load_task(task, _place(data, experiment.tasks[task], DATA)), seeds=experiment.seeds,
-        config=config, out=out / "scores" / arm.name / task, resume=True,
+        out / arm.name / "encoder", load_task(task, _place(data, experiment.tasks[task], DATA), **options),
+        seeds=experiment.seeds, config=config, out=out / "scores" / arm.name / task, resume=True,
     )  # fmt: skip
 
 
@@ -273,6 +297,7 @@ def _ground(experiment: RealExperiment, data: Path, out: Path) -> Ground:
         pretraining=experiment.pretraining, words=data / experiment.words if experiment.words else None,
         synsets=data / experiment.synsets if experiment.synsets else None,
         definitions=data / experiment.definitions if experiment.definitions else None,
+        regions=out / REGIONS.format(CAPTIONED),
     )  # fmt: skip
 
 
@@ -333,6 +358,21 @@ def _make_banks(experiment: RealExperiment, data: Path, ground: Ground) -> None:
         pictures = read_pictures(_place(data, images, DATA)) if images else ground.captions.pictures
         bank, _ = build_bank(pictures, encoder, size=size, seed=experiment.matching.seed, cache=cache)
         bank.save(path, overwrite=path.exists())
+
+
+def _find_regions(experiment: RealExperiment, data: Path, ground: Ground) -> None:
+    """The regions of all pictures, if not there; those of which nothing is known are left out."""
+    from sightread.data.images import read_pictures
+    from sightread.encoders.detectors import load_detector
+    from sightread.encoders.image import ImageEncoder
+    from sightread.encoders.region_vectors import build_regions
+
+    encoder = ImageEncoder.from_pretrained(ground.image_encoder, view="whole")
+    for name, (images, detector) in experiment.regions.items():
+        build_regions(
+            read_pictures(_place(data, images, DATA)), load_detector(_place(data, detector, MODEL)), encoder,
+            ground.folder / REGIONS.format(name), max_skipped=1.0, resume=True,
+        )  # fmt: skip
 
 
 def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:

@@ -53,6 +53,7 @@ COLUMNS = (
     Column("color", 1 / 6), Column("shape", 1 / 4), Column("size", 1 / 2), Column("pattern", 1 / 3),
     Column("agreement", 1 / 2), Column("word_order", 1 / 2),
 )  # fmt: skip
+RETRIEVAL = "retrieval"  # the column of held-out pictures
 BYTE_PAIRS = 1000  # so that most nouns are one token; of 500, each is two or three
 HEADLINE = COLUMNS[0]
 TITLE = "Does seeing help? The controlled world"
@@ -82,6 +83,8 @@ class WorldExperiment:
         finetuning: Fine-tuning on looks.
         probing: Training of a linear head on the frozen encoder, for tasks that need no vision.
         split: Split of the tasks that is scored; "dev" while settings are chosen.
+        held_out: Pictures, the last ones, that nothing is trained on, and that captions are to find among each other.
+        retrieval: Fine-tuning for that.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3)
@@ -139,6 +142,18 @@ class WorldExperiment:
         )
     )  # fmt: skip
     split: str = "test"
+    held_out: int = 0
+    retrieval: FinetuningConfig = field(
+        default_factory=lambda: FinetuningConfig(
+            max_length=32, num_train=2000,
+            training={"num_train_epochs": 6, "per_device_train_batch_size": 32, "learning_rate": 1e-3},
+        )
+    )  # fmt: skip
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What is scored."""
+        return (*COLUMNS, Column(RETRIEVAL, 1 / self.held_out)) if self.held_out else COLUMNS
 
     def check(self, data: Path | None) -> None:
         """See `Experiment`; raises `ConfigError` for data, which it makes itself, and as `check_arms`."""
@@ -184,7 +199,8 @@ def _trained(arm: Arm) -> Arm:
 def _comparison(experiment: WorldExperiment, found: dict[tuple[str, int], dict[str, Any]]) -> Comparison:
     names = [arm.name for arm in experiment.arms]
     runs = {name: [found[name, seed] for seed in experiment.seeds] for name in names}
-    scores = {name: {c.name: [run["scores"][c.name] for run in runs[name]] for c in COLUMNS} for name in names}
+    columns = experiment.columns
+    scores = {name: {c.name: [run["scores"][c.name] for run in runs[name]] for c in columns} for name in names}
     diverged = {
         name: [f"{task} of seed {seed}" for seed, run in zip(experiment.seeds, runs[name], strict=True)
                for task in run["diverged"]]
@@ -192,7 +208,7 @@ def _comparison(experiment: WorldExperiment, found: dict[tuple[str, int], dict[s
     }  # fmt: skip
     controls = {arm.name: arm.control for arm in experiment.arms if arm.control}
     seconds = {name: [run["seconds"] for run in runs[name]] for name in names}
-    return Comparison(COLUMNS, experiment.seeds, scores, controls, diverged, seconds)
+    return Comparison(columns, experiment.seeds, scores, controls, diverged, seconds)
 
 
 def ground_of(experiment: WorldExperiment, seed: int, folder: Path) -> Ground:
@@ -201,9 +217,12 @@ def ground_of(experiment: WorldExperiment, seed: int, folder: Path) -> Ground:
     from sightread.data.corpora import Corpus
 
     starts = {arm.start for arm in experiment.arms}
+    captions = read_captions(folder / "world" / "captions.tsv")
+    if experiment.held_out:
+        captions = captions.only(captions.pictures.ids[: -experiment.held_out])
     return Ground(
         folder=folder, corpus=Corpus(folder / "world" / "corpus.txt"), tokenizer=folder / "tokenizer",
-        captions=read_captions(folder / "world" / "captions.tsv"),
+        captions=captions, regions=folder / "regions",
         vokenizers={level: folder / VOKENIZERS[level] for level in _levels(experiment)},
         image_encoder=folder / "image_encoder" / "encoder", features=folder / "image_features",
         starts={name: folder / f"{name}.json" for name in experiment.encoders}
@@ -233,6 +252,8 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
     started, ready = time.monotonic(), folder / "ready.json"
     arms = [_trained(arm) for arm in experiment.arms]
     needed = [list(pair) for pair in [*stores_of(arms), *pictures_of(arms)]]
+    with_regions = bool(experiment.held_out) or any(arm.reads for arm in arms)
+    needed += [["regions"]] * with_regions
     if ready.is_file() and (done := json.loads(ready.read_text()))["needed"] == needed:
         return done["took"], {}
     write_world(replace(experiment.world, seed=seed), folder / "world", resume=True)
@@ -259,9 +280,30 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
         make_store(kind, ground, start)
     for kind, start in pictures_of(arms):
         make_pictures(kind, ground, start)
+    if with_regions:
+        _make_regions(experiment, ground)
     took = time.monotonic() - started
     write_atomic(ready, json.dumps({"needed": needed, "took": took}))
     return took, {}
+
+
+def _make_regions(experiment: WorldExperiment, ground: Ground) -> None:
+    """The true boxes and tags of all pictures, their vectors, and lists of those that captions are to find."""
+    from sightread.data.images import read_pictures
+    from sightread.encoders.detectors import load_detector
+    from sightread.encoders.image import ImageEncoder
+    from sightread.encoders.region_vectors import build_regions
+
+    world, lists = ground.folder / "world", ground.folder / RETRIEVAL
+    pictures = read_pictures(world / "images")
+    encoder = ImageEncoder.from_pretrained(ground.image_encoder, view="whole")
+    build_regions(pictures, load_detector(world / "regions.jsonl"), encoder, ground.regions, resume=True)
+    lists.mkdir(exist_ok=True)
+    write_atomic(lists / "captions.tsv", (world / "captions.tsv").read_text())
+    for split, ids in (
+        ("train", ground.captions.pictures.ids), (experiment.split, pictures.ids[-experiment.held_out :])
+    ):  # fmt: skip
+        write_atomic(lists / f"split_{split}.txt", "\n".join(ids))
 
 
 def train_and_score(
@@ -279,10 +321,18 @@ def train_and_score(
         result = json.loads(results.read_text())
         return result["took"], {(arm.name, seed): result}
     run = train(_trained(arm), ground_of(experiment, seed, folder)).parent
-    found = {column.name: _score(experiment, seed, arm, column.name, folder, run / "encoder") for column in COLUMNS}
+    found = {
+        column.name: (_find if column.name == RETRIEVAL else _score)(
+            experiment, seed, arm, column.name, folder, run / "encoder"
+        )
+        for column in experiment.columns
+    }
     report = json.loads((run / "manifest.json").read_text())["report"]
     result = {
-        "scores": {name: scores[f"{experiment.split}_accuracy"] for name, scores in found.items()},
+        "scores": {
+            name: scores[f"{experiment.split}_{'R@1' if name == RETRIEVAL else 'accuracy'}"]
+            for name, scores in found.items()
+        },
         "diverged": [name for name, scores in found.items() if scores["diverged"]],
         "seconds": report.get("seconds", 0.0),
         "took": time.monotonic() - started,
@@ -306,6 +356,24 @@ def _score(
     return finetune(
         load_encoder(encoder), load_tokenizer(encoder), task,
         config=replace(settings, seed=seed), out=folder / "scores" / arm.name / task_name, splits=[experiment.split],
+    )  # fmt: skip
+
+
+def _find(
+    experiment: WorldExperiment, seed: int, arm: Arm, task_name: str, folder: Path, encoder: Path
+) -> dict[str, float]:
+    """Let captions find their pictures, with tags to be read unless the arm reads none."""
+    from sightread.encoders.text import load_tokenizer
+    from sightread.finetuning import finetune
+    from sightread.modules.single_stream import SingleStream
+    from sightread.tasks import load_task
+
+    settings = ["captions_each=1", f"tags={arm.settings.get('tags', True)}"]
+    task = load_task("flickr8k", folder / task_name, regions=folder / "regions", settings=settings)
+    return finetune(
+        SingleStream.from_pretrained(encoder, task.regions.width, seed=seed), load_tokenizer(encoder), task,
+        config=replace(experiment.retrieval, seed=seed), out=folder / "scores" / arm.name / task_name,
+        splits=[experiment.split],
     )  # fmt: skip
 
 

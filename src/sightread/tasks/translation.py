@@ -9,8 +9,8 @@ The weights of the last checkpoints are averaged, and a beam searches for the tr
 
     sightread translate --dataset multi30k --data multi30k --preset small --out scores
 
-docs/results.md tells what to expect. A model that also sees pictures takes the place of `TranslationObjective.encoder`:
-what a batch holds beside `labels` is handed to it.
+docs/results.md tells what to expect. With an association the encoder looks at the pictures found for each source
+sentence (`aware.AwareTranslator`); all else stays as it is, the weights at the start included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ import safetensors.torch
 from torch import Tensor
 
 from sightread.artifacts import CHECKPOINTS, Artifact, digest
+from sightread.association import Association
+from sightread.aware import AwareTranslator, LookConfig
 from sightread.contracts import IGNORED, Batch, Losses, Objective, Row
 from sightread.data.blocks import pad
 from sightread.data.parallel import ParallelText
 from sightread.data.skipped import Skipped
 from sightread.encoders.seq2seq import build_transformer, learn_vocabulary, padded, token_ids, translate
 from sightread.errors import ConfigError
+from sightread.grounded import Finder, visible_text
 from sightread.metrics import METRICS, translation_signatures
 from sightread.runtime import seed_everything
 from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
@@ -64,6 +67,7 @@ class TranslationConfig:
         num_beams: Hypotheses that the search keeps.
         length_penalty: The search ranks by log p(y | x) / |y|^length_penalty; not GNMT's formula, see
             `encoders.seq2seq.build_transformer`.
+        look: How the encoder looks at pictures, where there are any.
         training: Hugging Face `TrainingArguments` by their own names.
     """
 
@@ -78,6 +82,7 @@ class TranslationConfig:
     averaged: int = 5
     num_beams: int = 4
     length_penalty: float = 0.6
+    look: LookConfig = field(default_factory=lambda: LookConfig(heads=4))
     training: Mapping[str, Any] = field(
         default_factory=lambda: {
             "num_train_epochs": 20, "per_device_train_batch_size": 64, "learning_rate": 1e-3, "warmup_steps": 1000,
@@ -183,6 +188,7 @@ def train(
     out: Path | str,
     *,
     seeds: Sequence[int],
+    association: Association | None = None,
     keep_models: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -194,7 +200,10 @@ def train(
         data: The data set.
         out: Folder of scores: `seed-<n>/` with scores, predictions and log of each run, and a manifest.
         seeds: Seeds of weights, order and dropout.
-        keep_models: Keep each model and its tokenizer in `seed-<n>/model`, as `AutoModelForSeq2SeqLM` loads them.
+        association: What finds pictures for the source sentences; they are sought once, before training. None: text is
+            all that is read.
+        keep_models: Keep each model and its tokenizer in `seed-<n>/model`, as `AutoModelForSeq2SeqLM` loads them, once
+            `sightread.aware` is imported if it looks at pictures.
         overwrite: Replace what is in `out`.
         resume: Leave seeds that are done as they are, and go on with the others from their last checkpoints.
 
@@ -202,44 +211,64 @@ def train(
         A summary over seeds for each "<split>_<score>", and for "diverged"; runs that diverged are among them.
 
     Raises:
-        ConfigError: If there is no seed, or no split to score.
+        ConfigError: If there is no seed, no split to score, or fewer pictures than are to be found.
     """
     rows = {split: data.load(split) for split in dict.fromkeys(("train", *data.splits()))}
     if not seeds or len(rows) < 2:
         raise ConfigError(f"{len(seeds)} seeds, splits {', '.join(rows)}: expected a seed, and a split to score")
-    artifact = Artifact.begin(
-        out, KIND, config={**vars(config), "seeds": list(seeds), "keep_models": keep_models},
-        inputs={"task": data.name, "rows": digest(*map(repr, rows.values()))}, overwrite=overwrite, resume=resume,
-    )  # fmt: skip
+    settings = {**asdict(config), "seeds": list(seeds), "keep_models": keep_models}
+    inputs = {"task": data.name, "rows": digest(*map(repr, rows.values()))}
+    if association:
+        association.retrieve([], config.look.num_images)  # refuses a wrong number before any work
+        inputs["association"] = association.digest
+    artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
     folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
     if not artifact.finished:
         pairs = rows.pop("train")
         tokenizer = learn_vocabulary((text for pair in pairs for text in pair), config.vocab_size)
         examples = TranslationExamples(pairs, tokenizer, config.max_length)
+        finder = Finder(association, tokenizer, config.look.num_images) if association else None
+        if finder:
+            sources = [ids for ids, _ in examples.pairs]
+            sources += token_ids(tokenizer, [pair.inputs for part in rows.values() for pair in part])
+            texts = dict.fromkeys(visible_text(tokenizer, ids) for ids in sources)
+            finder.prepare([*texts], artifact.path / CHECKPOINTS / "pictures")
         for seed, folder in folders.items():
             if not (folder / SCORES).is_file():
-                model, loss = _train_one(config, examples, folder, seed=seed, resume=resume)
+                model, loss = _train_one(config, examples, finder, folder, seed=seed, resume=resume)
                 if keep_models:
                     model.save_pretrained(folder / "model")
                     tokenizer.save_pretrained(folder / "model")
                 _score(model, tokenizer, rows, folder, loss)
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         examples.skipped.merge(data.skipped)
-        report = report_of(data.name, METRIC, f"transformer-{config.layers}x{config.width}", folders)
+        name = f"transformer-{config.layers}x{config.width}"
+        name += f"-{config.look.num_images}-pictures-{association.kind}" if association else ""
+        report = report_of(data.name, METRIC, name, folders)
         report |= {"signatures": translation_signatures(), "skipped": examples.skipped.report()}
         artifact.finish(report | {"seconds": time.monotonic() - began})
     return summaries_of(folders)
 
 
 def _train_one(
-    config: TranslationConfig, examples: TranslationExamples, folder: Path, *, seed: int, resume: bool
+    config: TranslationConfig,
+    examples: TranslationExamples,
+    finder: Finder | None,
+    folder: Path,
+    *,
+    seed: int,
+    resume: bool,
 ) -> tuple[Any, float]:
     """The model with its averaged weights, and the mean training loss."""
     seed_everything(seed)
+    looking = {"kind": AwareTranslator, **AwareTranslator.shape(finder, config.look)} if finder else {}
     model = build_transformer(
         examples.tokenizer, layers=config.layers, width=config.width, heads=config.heads, dropout=config.dropout,
         feed_forward=config.feed_forward, num_beams=config.num_beams, length_penalty=config.length_penalty,
+        **looking,
     )  # fmt: skip
+    if finder:
+        model.model.encoder.finder = finder
     objective = TranslationObjective(model, config.label_smoothing)
     settings = {**config.training, "save_total_limit": config.averaged}
     log = fit(objective, examples, args=training_arguments(folder, settings, seed=seed), resume=resume)
