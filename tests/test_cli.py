@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
 from clip_models import build_model, build_tokenizer, save
-from sightread.artifacts import MANIFEST
+from sightread.artifacts import MANIFEST, digest
 from sightread.cli import app
 from sightread.data.regions import RegionStore
 from sightread.data.voken_corpus import VokenCorpus
@@ -302,6 +302,12 @@ def test_sources_say_what_is_read_apart(out, results, folders):
         assert sightread(f"unpaired {given} {sources} --out {{dir}}/unpaired-{name}", **folders).exit_code == 0
         inputs = json.loads((out / f"unpaired-{name}" / MANIFEST).read_text())["inputs"]
         assert set(inputs) & {"texts", "pairs", "pictures"} == read
+    (out / "one.txt").write_text("scene-00002.png\n")
+    for name, sources in {"alone": corpus, "all": f"{captions} --all-pictures"}.items():
+        command = f"unpaired {given} {sources} --only {{dir}}/one.txt --out {{dir}}/unpaired-only-{name}"
+        assert sightread(command, **folders).exit_code == 0
+        inputs = json.loads((out / f"unpaired-only-{name}" / MANIFEST).read_text())["inputs"]
+        assert inputs["pictures"] == digest("scene-00002.png")
     nothing = sightread(f"unpaired {given} --pairs --out {{dir}}/nothing", **folders)
     assert (nothing.exit_code, "give --captions" in nothing.output) == (2, True)
 

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from sightread.finetuning import (
     FinetuningObjective,
     PooledExamples,
     TaskData,
+    _tune,
     finetune,
     finetune_seeds,
     predict,
 )
 from sightread.metrics import METRICS, Metric
+from sightread.modules.single_stream import SingleStream
 from sightread.tasks.classification import Classification
 from sightread.tasks.token_labels import TokenLabels
 
@@ -393,3 +396,19 @@ def test_a_task_that_reads_tokens_learns_too(frozen, encoder_folder, tmp_path):
     assert [row["gold"] for row in rows] == [row.gold for row in work.load("dev")]
     found = METRICS["entities"].scores([row["prediction"] for row in rows], [row["gold"] for row in rows])
     assert found["f1"] == scores["dev_f1"]
+
+
+def test_what_has_seen_no_picture_begins_anew_with_each_seed(text_encoder_folder, monkeypatch, tmp_path):
+    begun = []
+    monkeypatch.setattr("sightread.finetuning.finetune", lambda encoder, *_, **__: begun.append(encoder))
+    data = SimpleNamespace(task=None)
+    runs = {tmp_path / str(seed): FinetuningConfig(seed=seed) for seed in (0, 1, 1)}
+    for fresh in (True, False):
+        stream = SingleStream.from_pretrained(text_encoder_folder, region_width=4)
+        stream.fresh = fresh
+        for folder, config in [*runs.items(), (tmp_path / "again", FinetuningConfig(seed=1))]:
+            _tune(stream, None, data, {folder: config})
+    boxes = [encoder.visual["box"].weight for encoder in begun]
+    assert not torch.equal(boxes[0], boxes[1])
+    assert torch.equal(boxes[1], boxes[2])
+    assert torch.equal(boxes[3], boxes[4])

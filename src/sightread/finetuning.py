@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -121,15 +121,14 @@ class PooledExamples:
 
     def __init__(self, objective: FinetuningObjective, examples: Any, batch_size: int) -> None:
         self.ways, self.row_of, self.lengths = examples.ways, examples.row_of, [1] * len(examples)
-        batches = [
-            _batch(examples, range(len(examples))[begin : begin + batch_size])
-            for begin in range(0, len(examples), batch_size)
-        ]
-        self.labels = torch.cat([batch["labels"] for batch in batches])
+        labels, vectors = list[Tensor](), list[Tensor]()
         with torch.no_grad():
             encoder = objective.to(default_device()).eval()
-            vectors = [encoder.states(**to_device(_inputs(batch), default_device())).float().cpu() for batch in batches]
-        self.pooled = torch.cat(vectors).unflatten(0, (-1, self.ways))  # (N, W, D)
+            for begin in range(0, len(examples), batch_size):  # one at a time: what is read beside text may be large
+                batch = _batch(examples, range(len(examples))[begin : begin + batch_size])
+                labels.append(batch["labels"])
+                vectors.append(encoder.states(**to_device(_inputs(batch), default_device())).float().cpu())
+        self.labels, self.pooled = torch.cat(labels), torch.cat(vectors).unflatten(0, (-1, self.ways))  # (N, W, D)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -395,7 +394,12 @@ def _regions(task: Task) -> RegionStore | None:
 
 def _tune(start: Any, tokenizer: Any, data: TaskData, runs: Mapping[Path, FinetuningConfig]) -> None:
     for folder, config in runs.items():
-        finetune(copy.deepcopy(start), tokenizer, data.task, config=config, out=folder, data=data)
+        encoder = copy.deepcopy(start)
+        if isinstance(encoder, SingleStream) and encoder.fresh:  # what has seen nothing begins anew with each seed
+            seed_everything(config.seed)
+            for part in encoder.visual.children():
+                cast(Any, part).reset_parameters()
+        finetune(encoder, tokenizer, data.task, config=config, out=folder, data=data)
 
 
 def _tune_apart(workers: int, runs: Mapping[Path, FinetuningConfig], *what: Any) -> None:

@@ -145,8 +145,9 @@ def reading_order(examples: Examples, args: TrainingArguments) -> Any:
 class Stream(Dataset[Any]):
     """All epochs end to end, each in its own order; item i is a function of (seed, i) alone.
 
-    Of examples of several kinds, every round holds one full batch of each, in random order, and each kind's examples
-    are laid end to end as if there were no other. The largest decides how long an epoch is: the others are read again.
+    Of examples of several kinds, every round holds one full batch of each, in random order. The first kind's examples
+    are laid end to end as if there were no other; the order of a later one depends on how many stand before. The
+    largest decides how long an epoch is: the others are read again.
 
     Attributes:
         num_kinds: How many kinds there are.
@@ -164,6 +165,8 @@ class Stream(Dataset[Any]):
             largest = -(-largest // self.batch_size) * self.batch_size
         self.length = length or largest * self.num_kinds
         grouped = args.train_sampling_strategy == "group_by_length"
+        if grouped and not hasattr(examples, "lengths"):
+            raise ConfigError("train_sampling_strategy=group_by_length: these examples have no lengths; leave it out")
         self.lengths = np.asarray(examples.lengths) if grouped else None  # type: ignore[attr-defined]
         self._orders = lru_cache(maxsize=2 * self.num_kinds)(self._permutations)
 

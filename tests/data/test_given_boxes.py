@@ -99,3 +99,10 @@ def test_things_of_nlvr_lie_where_their_colour_is():
             near = np.abs(pixels - colours[colour]).max(axis=2) < 40
             inside = near[top:bottom, left:right].mean()
             assert inside > {"square": 0.9, "circle": 0.6, "triangle": 0.3}[shape], (path.name, tag, inside)
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, 3, 4, 5, 6, 7, 8], None])
+def test_a_box_that_is_none_is_told_by_its_picture(tmp_path, box):
+    listed = [{"file": "a.jpg", "width": 9, "height": 9, "objects": [{"tag": "dog", "box": box}]}]
+    with pytest.raises(DataError, match=r"boxes.jsonl, a.jpg: a box is not x, y, width and height"):
+        GivenBoxes(written(tmp_path / "boxes.jsonl", listed))

@@ -120,8 +120,11 @@ FAULTS = {
     "count": (bad(num_boxes=3), "not as expected: 8 numbers for 3 boxes x 4"),
     "boxes": (bad(boxes=np.zeros((1, 4), np.float32)), "not as expected: 4 numbers for 2 boxes x 4"),
     "class": (bad(objects_id=np.array([0, 3])), "a class that is none of the 3 named ones"),
-    "nan": (bad(features=np.full((2, 4), np.nan, np.float32)), "a size below 1, or features that are not finite"),
-    "size": (bad(img_w=0), "a size below 1, or features that are not finite"),
+    "nan": (
+        bad(features=np.full((2, 4), np.nan, np.float32)),
+        "a size below 1, or features or scores that are not",
+    ),
+    "size": (bad(img_w=0), "a size below 1, or features or scores that are not"),
     "number": (bad(img_w="wide"), "not as expected: invalid literal for int"),
     "base64": (bad(boxes="###"), "an array that is not base64, or torn"),
     "columns": ({"img_id": "bad", "img_h": 3}, "2 columns, expected 6 or 10"),

@@ -197,3 +197,10 @@ def test_what_cannot_be_read_is_refused(store, texts, tokenizer, tmp_path):
         MaskedPairs(texts, MaskedPictures(seen, np.zeros(1, np.int64), tokenizer))
     with pytest.raises(DataError, match="no captions file"):
         captions_of_regions(tmp_path / "nothing.tsv", store)
+
+
+def test_captions_of_two_pictures_of_one_name_are_refused(tmp_path):
+    store = make_regions(tmp_path / "regions", ["train/1.jpg", "val/1.jpg"])
+    (tmp_path / "captions.tsv").write_text("train/1.jpg#0\ta dog\n")
+    with pytest.raises(DataError, match=r"train/1\.jpg and val/1\.jpg are one name"):
+        captions_of_regions(tmp_path / "captions.tsv", store)

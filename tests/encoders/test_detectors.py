@@ -258,3 +258,15 @@ def test_fastestdet_finds_what_is_there():
         counts["there"] += len(truth.tags)
     assert counts["right"] / counts["found"] > 0.5, counts
     assert counts["right"] / counts["there"] > 0.15, counts
+
+
+def test_a_picture_is_seen_alike_in_any_company(yolos_folder):
+    from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
+
+    model = HuggingFaceDetector.from_pretrained(yolos_folder).model
+    uneven = YolosImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 64})  # pads a batch to its widest
+    detector = HuggingFaceDetector(model, uneven, 0.1)
+    square, wide = Image.new("RGB", (40, 40), "red"), Image.new("RGB", (80, 40), "blue")
+    (alone,), (beside, _) = detector([square], [""]), detector([square, wide], ["", ""])
+    assert len(alone.tags) > 0
+    np.testing.assert_array_equal(beside.boxes, alone.boxes)

@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused(text, pictures, tmp_path):
     model = made()
     with pytest.raises(ShapeError, match="region_vectors"):
         states(model, text, **dict(pictures, region_vectors=torch.randn(2, 3, F + 1)))
-    with pytest.raises(ConfigError, match="region_width=0"):
+    with pytest.raises(ConfigError, match="have no vectors; make them with --image-encoder"):
         SingleStream(model.language, 0)
     model.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=f"reads regions {F} wide, and these are 9"):

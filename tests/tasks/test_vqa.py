@@ -20,7 +20,7 @@ NAMES = "v2_OpenEnded_mscoco_{}_questions.json", "v2_mscoco_{}_annotations.json"
     ("said", "written"),
     [
         ("The Red  Box.", "red box"), ("A\ntwo", "2"), ("none", "0"), ("ten an one", "10 1"), ("eleven", "eleven"),
-        ("dont", "don't"), ("girl's", "girl's"), ("its", "its"), ("youre", "you're"), ("shes", "she's"),
+        ("dont", "don't"), ("girl's", "girl's"), ("its", "its"), ("youre", "you're"), ("shes", "shes"), ("hed", "he'd"),
         ("oclock", "o'clock"), ("2:50 pm", "2:50 pm"), ("3.5", "3.5"), ("u.s.", "us"), ("100,978", "100978"),
         ("black-and-white", "black and white"), ("red, blue", "red blue"), ("red,blue", "red blue"), ("50%", "50%"),
         ("x-ray - old", "xray old"), ("yes!", "yes"), ("?", ""), ("1,000-ft", "1000ft"),
@@ -122,3 +122,12 @@ def test_the_score_is_what_answers_are_worth(task):
     found = METRICS["vqa"].scores(["blue", "2", "red"], gold)
     assert found == pytest.approx({"accuracy": (0.6 + 0.3 + 0) / 3, "yes_no": 0.0, "number": 0.3, "other": 0.6})
     assert METRICS["vqa"].scores(["blue"], [{"answers": {"blue": 0.6}, "type": None}]) == {"accuracy": 0.6}
+
+
+@pytest.mark.parametrize("answers", [["red"], [{"answer": "red"}], {"red": 0}, {}])
+def test_answers_of_another_format_are_told(tmp_path, answers):
+    good = {"question_id": 1, "image_id": "1.jpg", "question": "what?", "answer": "red", "answers": {"red": 10}}
+    write_lines(tmp_path / "train.jsonl", [good, {**good, "question_id": 2, "answers": answers}])
+    store = write_store(tmp_path / "regions", {"1.jpg": look("red")})
+    with pytest.raises(DataError, match=r"train\.jsonl.* (no answers|no question with its answers)"):
+        load_task("vqa2", tmp_path, regions=store).load("train")

@@ -48,6 +48,12 @@ class States:
     names: Sequence[str]
 
 
+def without_tags(states: States) -> States:
+    """Words and regions alone, so that models that read tags and those that do not can be compared."""
+    kept = states.modalities != MODALITIES.index("tag")
+    return States(states.vectors[kept], states.classes[kept], states.modalities[kept], states.names)
+
+
 class Nearness(NamedTuple):
     """How near the states of a thing are to each other.
 

@@ -252,7 +252,10 @@ def unpaired(
     theirs = captioned.pictures.ids if captioned else []
     beside = set(theirs if pairs else ())
     if all_pictures or not captioned:
-        alone = [id_ for id_ in store.ids if id_ not in beside]
+        wanted = set(read_ids(only) if only else store.ids)
+        alone = [id_ for id_ in store.ids if id_ in wanted and id_ not in beside]
+        if only and not (alone or beside):
+            raise ConfigError(f"none of the pictures of {only} is in {regions}, where they are as {store.ids[0]}")
     else:
         alone = [] if pairs else theirs
     method.train(

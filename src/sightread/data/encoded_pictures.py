@@ -96,11 +96,7 @@ class PictureTask(TableTask[LayoutT]):
         super().__init__(dataset, source, **options)
         self.regions = regions if isinstance(regions, RegionStore) else RegionStore(regions)
         self.settings, self.skipped = settings or self.defaults, dict[str, Skipped]()
-        self._row_of = dict[str, int]()
-        for row, id_ in enumerate(self.regions.ids):
-            other = self._row_of.setdefault(picture_key(id_), row)
-            if other != row:
-                raise DataError(f"{self.regions.path}: {self.regions.ids[other]} and {id_} are one name to {self.name}")
+        self._row_of = rows_by_key(self.regions)
 
     def load(self, split: str) -> list[Row]:
         """Rows of a split.
@@ -137,6 +133,15 @@ class PictureTask(TableTask[LayoutT]):
         """Rows as examples, each text beside its row's pictures."""
         texts = encode_texts(tokenizer, [(row.inputs.text,) for row in rows], labels, max_length)
         return EncodedPictures(texts, self.see(tokenizer), [self.rows_of(row) for row in rows])
+
+
+def rows_by_key(store: RegionStore) -> dict[str, int]:
+    """Rows of a store by `picture_key`; raises `DataError` where two pictures have one."""
+    row_of = dict[str, int]()
+    for row, id_ in enumerate(store.ids):
+        if (other := row_of.setdefault(picture_key(id_), row)) != row:
+            raise DataError(f"{store.path}: {store.ids[other]} and {id_} are one name, folders and zeros aside")
+    return row_of
 
 
 def picture_key(name: str) -> str:

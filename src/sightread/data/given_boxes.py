@@ -49,7 +49,10 @@ class GivenBoxes:
             name = PurePosixPath(file).name
             if name in self._known:
                 raise DataError(f"{source} has {name} twice; give each picture once")
-            self._known[name] = None if objects is None else _detections(objects, size)
+            try:
+                self._known[name] = None if objects is None else _detections(objects, size)
+            except (DataError, ValueError, TypeError) as error:
+                raise DataError(f"{source}, {name}: {error}") from error
         self.digest = digest_file(Path(source))
 
     def __call__(self, images: Sequence[Image], ids: Sequence[str]) -> list[Detections | None]:
@@ -105,6 +108,8 @@ def _either(record: Mapping[str, Any], name: str, other: str) -> Any:
 
 
 def _detections(objects: _Objects, size: tuple[int, int]) -> Detections:
+    if any(np.shape(box) != (4,) for _, box in objects):
+        raise DataError("a box is not x, y, width and height")
     boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Detections(boxes / (*size, *size), [tag for tag, _ in objects], np.ones(len(objects), np.float32))

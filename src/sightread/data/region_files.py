@@ -104,8 +104,8 @@ def _regions(fields: _Fields, width: int, classes: Sequence[str] | None) -> tupl
         raise DataError(f"no {error.args[0]}") from error
     except ValueError as error:
         raise DataError(f"not as expected: {error}") from error
-    if min(image_size) < 1 or not np.isfinite(features).all():
-        raise DataError("a size below 1, or features that are not finite")
+    if min(image_size) < 1 or not (np.isfinite(features).all() and np.isfinite(scores).all()):
+        raise DataError("a size below 1, or features or scores that are not finite")
     if classes is not None and count and not 0 <= ids.min() <= ids.max() < len(classes):
         raise DataError(f"a class that is none of the {len(classes)} named ones")
     tags = [classes[int(i)] for i in ids] if classes is not None else [""] * count

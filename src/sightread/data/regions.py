@@ -100,8 +100,10 @@ class RegionStore:
         self.row_of = {id_: row for row, id_ in enumerate(self.ids)}
         self._begins = np.cumsum([0, *table["scores"].combine_chunks().value_lengths().to_pylist()])
         self._boxes, self._scores = (np.asarray(table[name].combine_chunks().flatten()) for name in ("boxes", "scores"))
-        tags = np.asarray(table["tags"].combine_chunks().flatten().to_pylist(), dtype=np.str_)
-        self._names, self._tags, counts = np.unique(tags, return_inverse=True, return_counts=True)
+        coded = table["tags"].combine_chunks().flatten().dictionary_encode()  # millions of tags, of few kinds
+        self._names, number = np.unique(np.asarray(coded.dictionary.to_pylist(), np.str_), return_inverse=True)
+        self._tags = number[np.asarray(coded.indices)]
+        counts = np.bincount(self._tags, minlength=len(self._names))
         self.counts = {name: count for name, count in zip(self._names.tolist(), counts.tolist(), strict=True) if name}
         self.names = list(self.counts)
 

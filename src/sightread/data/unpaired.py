@@ -18,7 +18,7 @@ from sightread.contracts import IGNORED, Batch, Examples
 from sightread.data.blocks import pad, special_tokens_around
 from sightread.data.captioned import TokenizedCaptions
 from sightread.data.captions import Captions, read_pairs
-from sightread.data.encoded_pictures import picture_key
+from sightread.data.encoded_pictures import picture_key, rows_by_key
 from sightread.data.images import PictureFiles
 from sightread.data.masking import mask_tokens
 from sightread.data.regions import RegionStore
@@ -243,7 +243,7 @@ def captions_of_regions(source: Path | str, regions: RegionStore, max_skipped: f
     Raises:
         DataError: If there is nothing to read, or too much is skipped.
     """
-    row_of, skipped = {picture_key(id_): row for row, id_ in enumerate(regions.ids)}, Skipped()
+    row_of, skipped = rows_by_key(regions), Skipped()
     texts, rows = list[str](), list[int]()
     if not Path(source).is_file():
         raise DataError(f"no captions file at {source}")

@@ -77,12 +77,16 @@ class HuggingFaceDetector:
     @torch.no_grad()
     def __call__(self, images: Sequence[Image], ids: Sequence[str]) -> list[Detections]:
         """What is in each picture, best first."""
-        inputs = self.processor(list(images), return_tensors="pt").to(self.model.device)
-        shares = torch.ones(len(images), 2)  # of pictures of size 1, that is, boxes in shares
-        found = self.processor.post_process_object_detection(
-            self.model(**inputs), threshold=self.threshold, target_sizes=shares
+        return [self._detect(image) for image in images]  # one by one: YOLOS takes a batch's padding for picture
+
+    def _detect(self, image: Image) -> Detections:
+        inputs = self.processor([image], return_tensors="pt").to(self.model.device)
+        (found,) = self.processor.post_process_object_detection(
+            self.model(**inputs),
+            threshold=self.threshold,
+            target_sizes=torch.ones(1, 2),  # so that boxes are shares
         )
-        return [self._detections(*(one[name].cpu() for name in ("boxes", "labels", "scores"))) for one in found]
+        return self._detections(*(found[name].cpu() for name in ("boxes", "labels", "scores")))
 
     def _detections(self, boxes: torch.Tensor, labels: torch.Tensor, scores: torch.Tensor) -> Detections:
         order = scores.argsort(descending=True, stable=True)

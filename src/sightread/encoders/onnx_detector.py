@@ -79,6 +79,8 @@ class OnnxDetector:
         boxes, scores, classes = self._outputs(self._pixels(image))
         sure = scores >= self.threshold
         boxes, scores, classes = boxes[sure], scores[sure], classes[sure]
+        if len(classes) and classes.max() >= len(self.names):
+            raise ConfigError(f"class {classes.max()} has no name: its file of names has {len(self.names)} lines")
         kinds = classes if self._decode.get("nms", "class") == "class" else np.zeros_like(classes)
         rows = nms(boxes, scores, kinds, self._decode.get("nms_iou", 1.0))
         return Detections(boxes[rows], [self.names[kind] for kind in classes[rows]], scores[rows])

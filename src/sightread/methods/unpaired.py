@@ -32,6 +32,7 @@ What is read is what is given; every kind of batch comes equally often, and none
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,8 @@ def train(
     width, seed = regions.width, config.seed
     stream = SingleStream(model, width) if is_fresh(start) else SingleStream.beside(model, start, width, seed=seed)
     seen = SeenRegions(regions, tokenizer, most=config.most_regions, tags=config.tags)
+    if seen.skipped_tags:
+        warnings.warn(f"{seen.skipped_tags} tags of many subwords are not read; their regions are", stacklevel=2)
     examples = _examples(config, seen, tokenizer, pairs, texts, pictures)
     objective = UnpairedObjective(config, stream, _some_vectors(regions), len(regions.names))
     sources = {"pairs": pairs, "texts": texts, "pictures": pictures}

@@ -52,6 +52,7 @@ class SingleStream(nn.Module):
         language: As given.
         region_width: F.
         visual: What makes vectors of tags and regions.
+        fresh: Whether that comes from no checkpoint.
 
     Raises:
         ConfigError: If the layers of this encoder cannot read vectors beside text, or give them places.
@@ -60,7 +61,10 @@ class SingleStream(nn.Module):
     def __init__(self, language: LanguageModel, region_width: int) -> None:
         super().__init__()
         self.language, self.region_width, self.config = language, region_width, language.encoder.config
+        if not region_width:
+            raise ConfigError("these regions have no vectors; make them with --image-encoder")
         check_positive(region_width=region_width)
+        self.fresh = True
         encoder, width = language.encoder, language.width
         self.knows_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
         self.visual = nn.ModuleDict({
@@ -194,6 +198,7 @@ class SingleStream(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = cls(language, width)
+        model.fresh = not weights
         if weights:
             try:
                 model.visual.load_state_dict(weights)

@@ -70,7 +70,13 @@ def _layout(name: str, official: str) -> Layout:
     """Karpathy and Fei-Fei's file, lists as `split_train.txt`, or those of the data set."""
     names = {"train": "train", "dev": "val", "test": "test"}
     files = {
-        split: (f"dataset_{name}.json", f"split_{split}.txt", f"*split_{theirs}.txt", official.format(theirs))
+        split: (
+            f"dataset_{name}.json",
+            f"split_{split}.txt",
+            f"*split_{theirs}.txt",
+            official.format(theirs),
+            official.format(split),
+        )
         for split, theirs in names.items()
     }
     return Layout(columns=("picture", "caption"), label="picture", split_column="split", files=files, reader=read_split,

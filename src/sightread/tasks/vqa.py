@@ -7,7 +7,8 @@ mean, over the n ways to leave one person out, of min(1, how many of the others 
 
 The vocabulary are the answers that are the most frequent one of at least `min_answers` questions of the training split
 (Teney et al. 2018). The loss is the binary cross-entropy of each answer's logit and its worth, summed over answers and
-averaged over questions. Answers are compared as `normalise` writes them.
+averaged over questions. Answers are compared as `normalise` writes them. The official evaluation leaves answers that
+all ten gave alike as they are; here they are normalised, too.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ _CONTRACTED = {
     (word + end).replace("'", ""): word + end
     for end, words in {
         "n't": "ai are ca could did does do had has have is might must need ought sha should was were wo would",
-        "'ve": "could i might must not should they we what where who would you",
-        "'re": "there they what why you", "'m": "i", "'am": "ma", "'clock": "o", "'all": "y",
-        "'s": "he how let she somebody someone something that there what when where who why",
-        "'d": "how it somebody someone something that there they where who you",
-        "'ll": "how it somebody someone something that they what who why you",
+        "'ve": "could might must not should they we what where who would you",
+        "'re": "there they what why you", "'am": "ma", "'clock": "o", "'all": "y",
+        "'s": "he how somebody someone that there what when where who why",
+        "'d": "he how it someone something there they where who you",
+        "'ll": "how it somebody someone something they what who why you",
     }.items()
     for word in words.split()
 }  # fmt: skip
@@ -150,8 +151,9 @@ class VQA(PictureTask[Layout]):
     @cached_property
     def answers(self) -> list[str]:
         """The vocabulary, the most frequent answer first; whether a question's picture is there is of no matter."""
-        counts = Counter(normalise(record["answer"]) for _, record in self.table.load("train"))
-        answers = sorted((a for a in counts if counts[a] >= self.settings.min_answers), key=lambda a: (-counts[a], a))
+        counts = Counter(normalise(str(record.get("answer", ""))) for _, record in self.table.load("train"))
+        frequent = (a for a in counts if a and counts[a] >= self.settings.min_answers)
+        answers = sorted(frequent, key=lambda a: (-counts[a], a))
         if not answers:
             raise ConfigError(f"no answer is given {self.settings.min_answers} times or more; set a lower min_answers")
         return answers
@@ -177,13 +179,16 @@ class VQA(PictureTask[Layout]):
 
     def row(self, record: Mapping[str, Any], where: str) -> Row:
         """The question, its picture, what each answer is worth, and the type of the answer."""
-        inputs, said = Pictured((str(record["image_id"]),), str(record["question"])), record.get("answers")
+        try:
+            inputs, said = Pictured((str(record["image_id"]),), str(record["question"])), record.get("answers")
+            counts = Counter[str]()
+            for answer, count in (said or {}).items():
+                counts[normalise(answer)] += count
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{where} is no question with its answers ({type(error).__name__}: {error})") from error
         if said is None:
             return Row(inputs, None)
-        counts = Counter[str]()
-        for answer, count in said.items():
-            counts[normalise(answer)] += count
-        if not counts:
+        if counts.total() < 1:
             raise DataError(f"{where} has no answers")
         worths = {answer: worth(count, counts.total()) for answer, count in counts.items()}
         return Row(inputs, {"answers": worths, "type": record.get("answer_type")})
