@@ -83,6 +83,7 @@ def test_on_real_data(world_folder, text_encoder_folder, image_encoder_folder, t
         assert (scores["config"]["task.tags"], scores["config"]["task.captions_each"]) == (tags, 1)
     for change, message in (
         ({"pictured": {"flickr8k": ("nowhere",)}}, "regions of flickr8k is 'nowhere'"),
+        ({"pictured": {"flickr8k": ("captions", "candidate=9")}}, "did you mean 'candidates'"),
         ({"regions": {}, "pictured": {}}, "regions of unpaired arms is 'captions'"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -197,3 +197,13 @@ def test_layers_that_give_places_or_read_one_way_are_refused(kind):
     model = LanguageModel.from_config(transformers.AutoConfig.for_model(kind, **OTHERS[kind]))
     with pytest.raises(ConfigError, match=r"cannot read regions beside text.*BERT, RoBERTa, ELECTRA and ALBERT can"):
         SingleStream(model, F)
+
+
+def test_what_the_hub_does_not_tell_is_not_taken_for_nothing(text_encoder_folder, monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no connection")
+
+    monkeypatch.setattr("transformers.utils.hub.cached_file", unreachable)
+    language = LanguageModel.from_pretrained(text_encoder_folder)
+    with pytest.raises(ArtifactError, match="whether someone/something has seen regions cannot be told: no connection"):
+        SingleStream.beside(language, "someone/something", 4)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
-from sightread.config import check_choice
+from sightread.config import check_choice, override
 from sightread.errors import ConfigError, DataError
 from sightread.experiments import Outcome
 from sightread.experiments.arms import (
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
 REGIONS, CAPTIONED = "regions-{}", "captions"  # their folders; the name of those that unpaired arms read
+CARVE = "carve="
 MODEL, DATA = r"new:.+|[\w.-]+/[\w.-]+", "hf:.+"  # what else than a path below the data may name a model, or data
 
 
@@ -141,7 +142,7 @@ class RealExperiment:
         """
         from sightread.encoders.image import ImageEncoder
         from sightread.encoders.text import TextEncoder
-        from sightread.tasks import load_task
+        from sightread.tasks import load_task, task_class
 
         data = _root(data)
         if not self.text_encoder:
@@ -161,15 +162,18 @@ class RealExperiment:
         places = self.bank, self.test_corpus, *self.passages, self.synset_images, self.synsets, self.definitions
         for place in filter(None, places):
             _place(data, place, DATA)
-        for task, (name, *_) in self.pictured.items():
+        for task, (name, *settings) in self.pictured.items():
             check_choice(f"regions of {task}", name, self.regions)
+            override(task_class(task).defaults, _without_carve(settings))
         if any(arm.reads for arm in self.arms):
             check_choice("regions of unpaired arms", CAPTIONED, self.regions)
         for images, detector in self.regions.values():
-            _place(data, images, DATA), _place(data, detector, MODEL)
+            _place(data, images, DATA)
+            _place(data, detector, MODEL)
         for task, folder in self.tasks.items():
-            if _place(data, folder, DATA) and task not in self.pictured:
-                load_task(task, _place(data, folder, DATA)).load("train")
+            source = _place(data, folder, DATA)
+            if task not in self.pictured:
+                load_task(task, source).load("train")
         TextEncoder.from_pretrained(ground.tokenizer, self.matching.layers)
         ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
 
@@ -245,15 +249,19 @@ def finetune_arm(experiment: RealExperiment, data: Path, out: Path, arm: Arm, ta
     options = dict[str, Any]()
     if task in experiment.pictured:
         name, *settings = experiment.pictured[task]
-        carve = [setting.removeprefix("carve=") for setting in settings if setting.startswith("carve=")]
-        settings = [setting for setting in settings if not setting.startswith("carve=")]
-        options = {"regions": out / REGIONS.format(name), "carve": "".join(carve),
-                   "settings": [*settings, f"tags={arm.settings.get('tags', True)}"]}  # fmt: skip
+        carve = "".join(s.removeprefix(CARVE) for s in settings if s.startswith(CARVE))
+        settings = [*_without_carve(settings), f"tags={arm.settings.get('tags', True)}"]
+        options = {"regions": out / REGIONS.format(name), "carve": carve, "settings": settings}
     config = Preset(config=replace(experiment.finetuning, num_train=experiment.num_train)).settings(task)
     finetune_seeds(
         out / arm.name / "encoder", load_task(task, _place(data, experiment.tasks[task], DATA), **options),
         seeds=experiment.seeds, config=config, out=out / "scores" / arm.name / task, resume=True,
     )  # fmt: skip
+
+
+def _without_carve(settings: Sequence[str]) -> list[str]:
+    """The settings that are the task's own."""
+    return [setting for setting in settings if not setting.startswith(CARVE)]
 
 
 def _root(data: Path | None) -> Path:

@@ -298,6 +298,8 @@ def _make_regions(experiment: WorldExperiment, ground: Ground) -> None:
     pictures = read_pictures(world / "images")
     encoder = ImageEncoder.from_pretrained(ground.image_encoder, view="whole")
     build_regions(pictures, load_detector(world / "regions.jsonl"), encoder, ground.regions, resume=True)
+    if not experiment.held_out:
+        return
     lists.mkdir(exist_ok=True)
     write_atomic(lists / "captions.tsv", (world / "captions.tsv").read_text())
     for split, ids in (

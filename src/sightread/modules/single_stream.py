@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sightread.checks import check_shape
-from sightread.config import check_positive
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.language_model import LanguageModel
 
@@ -63,7 +62,6 @@ class SingleStream(nn.Module):
         self.language, self.region_width, self.config = language, region_width, language.encoder.config
         if not region_width:
             raise ConfigError("these regions have no vectors; make them with --image-encoder")
-        check_positive(region_width=region_width)
         self.fresh = True
         encoder, width = language.encoder, language.width
         self.knows_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
@@ -211,8 +209,11 @@ def _visual_weights(name: str | Path) -> dict[str, Tensor]:
     """What a folder or repository has seen regions with; empty if it has not."""
     from transformers.utils.hub import cached_file
 
-    quiet: dict[str, Any] = {f"_raise_exceptions_for_{of}": False for of in ("missing_entries", "connection_errors")}
-    if (path := cached_file(str(name), VISUAL, **quiet)) is None:
+    try:
+        path = cached_file(str(name), VISUAL, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise ArtifactError(f"whether {name} has seen regions cannot be told: {error}; give a folder") from error
+    if path is None:
         return {}
     try:
         return safetensors.torch.load_file(path)

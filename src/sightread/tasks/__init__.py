@@ -37,14 +37,9 @@ def load_task(
     Raises:
         ConfigError: If no kind of task knows the data set, or it lacks regions or has no use for them.
     """
-    from sightread.config import check_choice, override
+    from sightread.config import override
 
-    classes: dict[str, Any] = {}
-    for kind, name in KINDS.items():
-        module = import_module(f"sightread.tasks.{kind}")
-        classes |= dict.fromkeys(module.DATASETS, getattr(module, name))
-    check_choice("task", dataset, classes)
-    task = classes[dataset]
+    task = task_class(dataset)
     if not hasattr(task, "defaults"):
         if regions is not None or settings:
             raise ConfigError(f"{dataset} is a task of text alone, with neither regions nor settings of its own")
@@ -53,3 +48,15 @@ def load_task(
     else:
         options |= {"regions": regions, "settings": override(task.defaults, settings)}
     return task(dataset, source, **options)
+
+
+def task_class(dataset: str) -> Any:
+    """The class of a data set's task; raises `ConfigError` if no kind of task knows it."""
+    from sightread.config import check_choice
+
+    classes: dict[str, Any] = {}
+    for kind, name in KINDS.items():
+        module = import_module(f"sightread.tasks.{kind}")
+        classes |= dict.fromkeys(module.DATASETS, getattr(module, name))
+    check_choice("task", dataset, classes)
+    return classes[dataset]

@@ -229,10 +229,7 @@ def train(
         examples = TranslationExamples(pairs, tokenizer, config.max_length)
         finder = Finder(association, tokenizer, config.look.num_images) if association else None
         if finder:
-            sources = [ids for ids, _ in examples.pairs]
-            sources += token_ids(tokenizer, [pair.inputs for part in rows.values() for pair in part])
-            texts = dict.fromkeys(visible_text(tokenizer, ids) for ids in sources)
-            finder.prepare([*texts], artifact.path / CHECKPOINTS / "pictures")
+            _find_all(finder, examples, rows, artifact.path / CHECKPOINTS / "pictures")
         for seed, folder in folders.items():
             if not (folder / SCORES).is_file():
                 model, loss = _train_one(config, examples, finder, folder, seed=seed, resume=resume)
@@ -248,6 +245,13 @@ def train(
         report |= {"signatures": translation_signatures(), "skipped": examples.skipped.report()}
         artifact.finish(report | {"seconds": time.monotonic() - began})
     return summaries_of(folders)
+
+
+def _find_all(finder: Finder, examples: TranslationExamples, rows: Mapping[str, Sequence[Row]], folder: Path) -> None:
+    """Find the pictures of all source sentences, of training and of the splits that are scored."""
+    sources = [ids for ids, _ in examples.pairs]
+    sources += token_ids(finder.tokenizer, [pair.inputs for part in rows.values() for pair in part])
+    finder.prepare([*dict.fromkeys(visible_text(finder.tokenizer, ids) for ids in sources)], folder)
 
 
 def _train_one(
