@@ -77,8 +77,8 @@ class AwareEncoder(GroundedEncoder):
         Raises:
             ConfigError: If the encoder reads pictures already, or its width is no multiple of the heads.
         """
-        if isinstance(text, GroundedEncoder):
-            raise ConfigError("this encoder reads pictures already; give one of text alone")
+        if text.config.model_type.startswith("sightread-"):
+            raise ConfigError(f"this encoder reads more than text ({text.config.model_type}); give one of text alone")
         width, image_width = text.config.hidden_size, finder.features.shape[2]
         config = AwareConfig(
             look=vars(look), text=text.config.to_dict(), image_width=image_width, num_images=look.num_images,

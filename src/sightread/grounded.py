@@ -27,6 +27,7 @@ from sightread.association import Association
 from sightread.association.store import PictureStore, associate
 from sightread.config import check_positive
 from sightread.contracts import Objective
+from sightread.data.blocks import text_of
 from sightread.encoders.text import load_model, load_tokenizer, longest_input
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.cross_modal import CrossModal
@@ -234,7 +235,7 @@ class Finder:
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """`images` and `image_mask` of some sequences, as `CrossModal` takes them."""
         pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
-        texts = [visible_text(self.tokenizer, ids[kept]) for ids, kept in pairs]
+        texts = [text_of(self.tokenizer, ids[kept]) for ids, kept in pairs]
         images = seen_images(self.features, self.rows(texts))
         return {name: value.to(input_ids.device) for name, value in images.items()}
 
@@ -276,12 +277,6 @@ def read_finding(folder: Path, model: nn.Module, config: Any) -> Finder | None:
     from sightread.association.folder import load_association
 
     return Finder(load_association(folder / ASSOCIATION), load_tokenizer(folder), config.num_images)
-
-
-def visible_text(tokenizer: Any, ids: np.ndarray | Sequence[int]) -> str:
-    """The text of token ids int64 (L,), special ones left out, the mask among them: what pictures are sought for."""
-    text: str = tokenizer.decode(ids, skip_special_tokens=True)
-    return text
 
 
 def seen_images(features: Tensor, rows: np.ndarray) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModel, CLIPTextConfig, CLIPTextModel, P
 from transformers.modeling_outputs import BaseModelOutput
 
 from sightread.artifacts import folder_of
-from sightread.data.clip_rows import ClipRows, Rows
+from sightread.data.clip_rows import ClipRows, Rows, unknown
 from sightread.encoders.text import load_tokenizer, longest_input
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.language_model import LanguageModel
@@ -115,8 +115,8 @@ class XBertEncoder(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=states)
 
     def clip_inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """What CLIP reads of some sequences, int64 (B, L), as `TwoStream` takes it; what it cannot is counted in
-        `cut`."""
+        """What CLIP reads of some sequences, int64 (B, L), as `TwoStream` takes it; what it cannot, or what
+        the language encoder does not know, is counted in `cut`."""
         if self.rows is None:
             raise ConfigError("this XBERT was made without tokenizers; load it by load_encoder")
         pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
@@ -132,7 +132,7 @@ class XBertEncoder(PreTrainedModel):
                 f"a text has {found.cut} tokens more than CLIP reads in {most} rows a sentence, and they are left out; "
                 "for more, raise sentence_rows in config.json", stacklevel=4,
             )  # fmt: skip
-        self.cut += found.cut
+        self.cut += found.cut + unknown(self.tokenizer, ids)
         return found
 
     def get_input_embeddings(self) -> Any:

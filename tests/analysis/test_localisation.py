@@ -37,7 +37,8 @@ class Colours(nn.Module):
 def embedding():
     """Of the words red, green and blue, on pictures."""
     text, image = TextPath(3, 3, "mean"), ImagePath(3, 3, 1)
-    for layer in (text.layer, image.places):
+    text.norm = image.places[0] = nn.Identity()
+    for layer in (text.layer, image.places[1]):
         nn.init.eye_(layer.weight)
         nn.init.zeros_(layer.bias)
     return JointEmbedding(WordVectors(["red", "green", "blue"], np.eye(3, dtype=np.float32)), text, Colours(), image)

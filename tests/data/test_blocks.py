@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightread.contracts import IGNORED
-from sightread.data.blocks import TokenBlocks, special_tokens_around
+from sightread.data.blocks import TokenBlocks, special_tokens_around, text_of
 from sightread.data.corpora import Corpus
-from sightread.encoders.text import build_word_tokenizer
+from sightread.encoders.text import build_byte_tokenizer, build_word_tokenizer
 from sightread.errors import ConfigError, DataError
 from sightread.runtime import keyed_rng
 from sightread.vokenization.job import tokenize, vokenize, write_corpus
@@ -211,6 +211,27 @@ def test_what_cannot_be_cut_into_blocks_is_refused(tmp_path, words):
     unmasked.mask_token = None
     with pytest.raises(ConfigError, match="no mask token"):
         TokenBlocks(corpus, unmasked, max_length=8)
+
+
+@pytest.mark.parametrize("visible", [None, [True] * 4, [True, False, True, True], [True, True, False, True]])
+def test_text_of_tokens_keeps_pieces_around_what_is_hidden_apart(visible):
+    tokenizer = build_word_tokenizer(["he", "is", "go", "in"])
+    ids = np.array(tokenizer.convert_tokens_to_ids(["he", "i", "##s", "go"]))
+    said = {None: "he is go", (True, False, True, True): "he s go", (True, True, False, True): "he i go"}
+    said[(True,) * 4] = said[None]
+    assert text_of(tokenizer, ids, visible and np.array(visible)) == said[visible and tuple(visible)]
+    masked = np.array([tokenizer.cls_token_id, ids[0], tokenizer.mask_token_id, *ids[2:], tokenizer.sep_token_id])
+    assert text_of(tokenizer, masked) == "he s go"
+    assert text_of(tokenizer, ids[2:]) == "s go"
+    assert text_of(tokenizer, ids[:0]) == ""
+
+
+def test_text_of_byte_pairs_keeps_them_apart_too():
+    tokenizer = build_byte_tokenizer(["he sang", "##"], 261)
+    ids = np.array(tokenizer("he sang ##", add_special_tokens=False)["input_ids"])
+    assert text_of(tokenizer, ids) == "he sang ##"
+    hidden = np.array([piece != "a" for piece in tokenizer.convert_ids_to_tokens(ids)])
+    assert text_of(tokenizer, ids, hidden) == "he s ng ##"
 
 
 @pytest.mark.parametrize(

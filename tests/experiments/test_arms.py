@@ -14,9 +14,22 @@ from sightread.artifacts import MANIFEST
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
-from sightread.experiments.arms import METHODS, TEXT_ONLY, Arm, check_arms, levels_of, pictures_of, stores_of, train
-from sightread.experiments.ground import LEVELS, STORES, TOP, Ground, make_pictures, make_store, store_path
+from sightread.experiments.arms import TEXT_ONLY, Arm
+from sightread.experiments.ground import (
+    LEVELS,
+    STORES,
+    TOP,
+    Ground,
+    make_association,
+    make_pictures,
+    make_store,
+    store_path,
+)
+from sightread.experiments.needs import associations_of, check_arms, levels_of, pictures_of, stores_of
+from sightread.experiments.trainers import METHODS, train
 from sightread.grounded import load_encoder
+from sightread.methods.semantic_visual import EmbeddingConfig
+from sightread.methods.towers import TowersConfig
 from sightread.pretraining import PretrainingConfig
 
 TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
@@ -38,7 +51,18 @@ ARMS = (  # every method; each after what it rests on
     *(Arm(name=f"by {kind}", method="associative", vokens="none", start="checkpoint", pictures=kind,
           settings={"num_images": 2}) for kind in ("scene", "voken")),
     Arm(name="apart", method="unpaired", vokens="none", start="checkpoint", reads=("captions", "pictures")),
+    Arm(name="tower", method="towers"),
+    Arm(name="taught", method="xdbert", vokens="none", start="checkpoint", after="tower",
+        settings={"fresh_clip": True}),
+    Arm(name="with teacher", method="xbert", after="taught"),
+    Arm(name="a clip", method="clip", start="clip"),
+    *(Arm(name=f"looking, {kind}", method="aware", start="checkpoint", pictures=kind, settings={"num_images": 3})
+      for kind in ("semantic-visual", "random of semantic-visual")),
 )  # fmt: skip
+KINDS = {
+    "joint": "sightread-grounded", "associative": "sightread-grounded", "towers": "clip_text_model",
+    "clip": "clip_text_model", "xbert": "sightread-xbert", "aware": "sightread-aware",
+}  # fmt: skip
 FURTHER = Arm(name="further", start="checkpoint", vokens="none", method="lm")
 
 
@@ -58,9 +82,12 @@ def ground(
         vokenizers={"token": vokenizer_folder, "sentence": sentence_level(vokenizer_folder, folder / "sentence")},
         image_encoder=image_encoder_folder, features=folder / "features",
         regions=make_regions(folder / "regions", captions.pictures.ids).path,
-        starts={"encoder": folder / "fresh.json", "bytes": folder / "bytes.json", "checkpoint": text_encoder_folder},
+        starts={"encoder": folder / "fresh.json", "bytes": folder / "bytes.json", "checkpoint": text_encoder_folder,
+                "clip": folder / "tower" / "encoder"},
         tokenizers={"bytes": folder / "tokenizer-bytes"},
         pretraining=PretrainingConfig(max_length=32, packed=False, training=TRAINING),
+        towers=TowersConfig(hidden_size=16, num_layers=1, width=8, image_hidden=8, max_length=24, training=TRAINING),
+        embedding=EmbeddingConfig(width=8, extremes=1, easy_steps=1, training=TRAINING),
     )  # fmt: skip
 
 
@@ -139,6 +166,8 @@ def trained(ground):
         make_store(kind, ground, start)
     for kind, start in pictures_of(ARMS):
         make_pictures(kind, ground, start)
+    for kind, start in associations_of(ARMS):
+        make_association(kind, ground, start)
     folders = {arm.name: train(arm, ground) for arm in (FURTHER, *ARMS)}
     assert {arm.method for arm in ARMS} == set(METHODS)
     return folders
@@ -156,10 +185,7 @@ def test_every_method_leaves_a_checkpoint_of_its_start(arm, trained, ground):
     expected = load_tokenizer(ground.tokenizers.get(arm.start, ground.tokenizer))
     assert tokenizer("a red box .")["input_ids"] == expected("a red box .")["input_ids"]
     assert model.config.vocab_size == len(expected)
-    grounded = arm.method in ("joint", "associative")
-    assert model.config.model_type == (
-        "sightread-grounded" if grounded else "roberta" if arm.start == "bytes" else "bert"
-    )
+    assert model.config.model_type == KINDS.get(arm.method, "roberta" if arm.start == "bytes" else "bert")
     manifest = json.loads((folder.parent / MANIFEST).read_text())
     steps = arm.settings.get("max_steps", 2)
     assert arm.name == "matched" or manifest["report"].get("steps", steps) == steps

@@ -10,7 +10,8 @@ from sightread.data.regions import RegionStore
 from sightread.data.world import WorldConfig
 from sightread.errors import ConfigError
 from sightread.experiments import world
-from sightread.experiments.arms import TEXT_ONLY, Arm, check_arms
+from sightread.experiments.arms import TEXT_ONLY, Arm
+from sightread.experiments.needs import check_arms
 from sightread.experiments.real import RealExperiment
 from sightread.experiments.world import COLUMNS, WorldExperiment, ground_of
 from sightread.finetuning import FinetuningConfig

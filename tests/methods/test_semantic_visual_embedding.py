@@ -13,9 +13,10 @@ from sightread.artifacts import MANIFEST, digest_file
 from sightread.association.encoders import MeanVectors
 from sightread.association.folder import load_association
 from sightread.association.semantic_visual import embedding_of
-from sightread.association.words import WordVectors, words_of
+from sightread.association.words import WordVectors
 from sightread.data.captions import read_captions
 from sightread.data.images import PictureFiles
+from sightread.data.words import words_of
 from sightread.encoders.feature_maps import FeatureMaps, seeing_maps
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder

@@ -15,12 +15,13 @@ from sightread.association.chance import RandomAssociation
 from sightread.association.store import PictureStore
 from sightread.aware import AwareTranslator, LookConfig
 from sightread.bank import ImageBank
+from sightread.data.blocks import text_of
 from sightread.data.parallel import ParallelText
 from sightread.encoders.seq2seq import build_transformer, learn_vocabulary, translate
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.finetuning import FinetuningConfig, finetune_seeds
-from sightread.grounded import Finder, load_encoder, visible_text
+from sightread.grounded import Finder, load_encoder
 from sightread.methods.visual_awareness import AwarenessConfig, wrap
 from sightread.runtime import keyed_rng, seed_everything
 from sightread.tasks import translation
@@ -53,7 +54,7 @@ def test_states_are_the_encoders_beside_the_pictures_found(run, association, tex
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
     found = states(encoder, batch)
     plain = states(load_encoder(text_encoder_folder), batch)
-    rows = association.retrieve([visible_text(tokenizer, ids) for ids in batch["input_ids"]], 3)
+    rows = association.retrieve([text_of(tokenizer, ids) for ids in batch["input_ids"]], 3)
     features = association.bank.features.reshape(9, 2, 4)
     for i in range(3):
         seen = features[rows[i][rows[i] >= 0]].reshape(1, -1, 4)
@@ -90,7 +91,7 @@ def test_what_cannot_be_is_told_before_any_folder(run, association, text_encoder
     for config, start, message in (
         (replace(CONFIG, num_images=10), text_encoder_folder, "k=10: expected between 1 and the 9 pictures"),
         (replace(CONFIG, heads=3), text_encoder_folder, "heads=3: 16, the width"),
-        (CONFIG, run / "encoder", "reads pictures already"),
+        (CONFIG, run / "encoder", "reads more than text .sightread-aware."),
     ):
         with pytest.raises(ConfigError, match=message):
             wrap(config, start, association, tmp_path / "none")

@@ -4,7 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+)
 
 from byte_clip import byte_tokenizer
 from pretraining_runs import TRAINING, VOCAB, overfits, recorded, resumes_exactly, tiny_model
@@ -168,6 +177,26 @@ def test_clip_is_trained_frozen_or_begun_afresh():
     assert not torch.equal(trained.two_stream.projection.weight, fresh.two_stream.projection.weight)
 
 
+PROJECTION = "text_projection.weight"
+
+
+def save_without(model, folder, kept):
+    """A checkpoint that lacks some weights."""
+    model.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if kept(name)}, folder / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    CLIP.save_pretrained(folder)
+
+
+def test_a_clip_in_half_precision_is_read_in_that_of_the_text():
+    tower = CLIPTextModelWithProjection(TOWER).to(torch.bfloat16)
+    objective = XdbertObjective(
+        CONFIG, tiny_model("bert").float(), tower.text_model, tower.text_projection, Tokenizer(), ClipRows(CLIP, 16)
+    )
+    assert objective(**batch_of())["loss"].isfinite()
+
+
 def test_settings_and_models_that_cannot_be_are_refused(corpus, text_encoder_folder, clip, tmp_path):
     for settings, message in (
         ({"losses": ("mlm", "mach")}, "losses is 'mach'.*did you mean 'match'"), ({"losses": ()}, "losses is empty"),
@@ -177,7 +206,11 @@ def test_settings_and_models_that_cannot_be_are_refused(corpus, text_encoder_fol
             replace(CONFIG, **settings)
     CLIPTextModel(TOWER).save_pretrained(tmp_path / "tower")
     CLIP.save_pretrained(tmp_path / "tower")
+    for folder, kept in (("whole", lambda name: name != PROJECTION), ("half", lambda name: "layers.0" not in name)):
+        save_without(CLIPModel(CLIPConfig(text_config=TOWER.to_dict(), projection_dim=8)), tmp_path / folder, kept)
     for folder, message in (
+        (tmp_path / "whole", "without its text_projection"),
+        (tmp_path / "half", "lacks 16 weights of a CLIP"),
         (tmp_path / "tower", "without its text_projection; give the whole CLIP, or set clip_projection=false"),
         (text_encoder_folder, "is of the kind 'bert'; give a CLIP"),
     ):
@@ -268,7 +301,9 @@ def test_strange_texts_are_read(adapted, text):
         "a text has 158 tokens more than CLIP reads in 2 rows a sentence, and they are left out; for more, raise "
         "sentence_rows in config.json"
     ] * (len(text) > 20)
-    assert full.cut == 2 * 158 * (len(text) > 20)  # 62 words of three letters, less 2 rows of 14
+    unknown = int((batch["input_ids"] == load_tokenizer(adapted / "full").unk_token_id).sum())
+    assert unknown == ("\N{GRINNING FACE}" in text)
+    assert full.cut == 2 * (158 * (len(text) > 20) + unknown)  # 62 words of three letters, less 2 rows of 14
 
 
 @pytest.mark.parametrize("folder", ["full", "encoder", "clip"])

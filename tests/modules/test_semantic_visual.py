@@ -32,10 +32,17 @@ def test_more_extremes_than_places_are_refused(k):
         weldon(torch.zeros(1, 9, 2), k)
 
 
+def normed(x):
+    """As a fresh LayerNorm."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+
+
 def test_a_picture_is_its_places_pooled():
     seed_everything(0)
     path, maps = ImagePath(6, 4, extremes=2).double(), keyed_rng(0).standard_normal((3, 9, 6))
-    places = maps @ path.places.weight.detach().numpy().T + path.places.bias.detach().numpy()
+    linear = path.places[1]
+    places = normed(maps) @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
     np.testing.assert_allclose(path(torch.from_numpy(maps)).detach(), unit(pooled(places, 2)), atol=1e-12)
     with pytest.raises(ShapeError, match="F=6"):
         path(torch.zeros(3, 9, 5))
@@ -63,7 +70,7 @@ def test_a_text_is_its_words_and_not_its_padding(reader):
         "gru": lambda real: gru(real, weights, 4),
         "mean": lambda real: weights[0] @ real.mean(axis=0) + weights[1],
     }[reader]
-    expected = unit(np.stack([read(row[:length]) for row, length in zip(words, lengths, strict=True)]))
+    expected = unit(np.stack([read(row[:length]) for row, length in zip(normed(words), lengths, strict=True)]))
     np.testing.assert_allclose(path(torch.from_numpy(words), torch.tensor(lengths)).detach(), expected, atol=1e-12)
 
 

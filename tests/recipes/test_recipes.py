@@ -11,8 +11,10 @@ from sightread.cli import app
 from sightread.config import override
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import METHODS, TEXT_ONLY, _config, check_arms
+from sightread.experiments.arms import TEXT_ONLY
+from sightread.experiments.needs import check_arms
 from sightread.experiments.real import RealExperiment
+from sightread.experiments.trainers import METHODS, config_of
 from sightread.experiments.world import WorldExperiment, _trained
 from sightread.recipes import is_recipe, load_recipe, recipe_names
 from sightread.train import training_arguments
@@ -45,9 +47,10 @@ def test_settings_are_those_of_their_methods(name, tmp_path):
     recipe = load_recipe(name)
     for arm in map(_trained, recipe.arms):
         if METHODS[arm.method].config:
-            config = _config(arm, recipe.pretraining)
-            assert {**vars(config), **config.training}.items() >= dict(arm.settings).items()
-            training_arguments(tmp_path, config.training | {"bf16": False}, seed=0)
+            config = config_of(arm, recipe.pretraining)
+            training = getattr(config, "training", {})
+            assert {**vars(config), **training}.items() >= dict(arm.settings).items()
+            training_arguments(tmp_path, {**training, "bf16": False}, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -149,5 +152,5 @@ def test_settings_of_experiments_can_be_overridden():
     assert (recipe.text_encoder, recipe.num_train, recipe.seeds) == ("minilm", None, (7,))
     world = override(WorldExperiment(), ["num_pictures=20", "world.num_scenes=40", "pretraining.num_train_epochs=1"])
     assert (world.num_pictures, world.world.num_scenes, world.pretraining.training["num_train_epochs"]) == (20, 40, 1)
-    with pytest.raises(ConfigError, match=r"did you mean .*'matching.max_steps' or 'pretraining.max_steps'"):
+    with pytest.raises(ConfigError, match=r"did you mean .*'matching.max_steps'.* or 'pretraining.max_steps'"):
         override(WorldExperiment(), ["max_steps=1"])

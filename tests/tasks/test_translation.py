@@ -16,7 +16,7 @@ from sightread.artifacts import Artifact, digest_file
 from sightread.contracts import Row
 from sightread.data.parallel import ParallelText
 from sightread.encoders.seq2seq import build_transformer, learn_vocabulary, translate
-from sightread.errors import ArtifactError, ConfigError
+from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.metrics import METRICS
 from sightread.runtime import seed_everything
 from sightread.tasks import translation
@@ -321,6 +321,17 @@ def test_the_base_preset_is_the_papers(tokenizer):
     assert base.training["learning_rate"] == pytest.approx(
         (512 * 4000) ** -0.5, rel=0.01
     )  # the peak of their equation 3
+
+
+def test_a_sentence_that_is_too_long_to_be_scored_is_told_before_training(data, tmp_path, monkeypatch):
+    for file in data.source.iterdir():
+        shutil.copy(file, tmp_path)
+    sources = next(path for path in sorted(tmp_path.glob("*.en")) if not path.name.startswith("train"))
+    lines = sources.read_text().splitlines()
+    sources.write_text("\n".join([*lines[:-1], "word " * 2000]))
+    monkeypatch.setattr("sightread.tasks.translation.fit", None)  # whoever calls it fails
+    with pytest.raises(DataError, match=rf"sentence {len(lines)} has \d+ tokens, and this model reads at most"):
+        train(SHORT, ParallelText("multi30k", tmp_path), tmp_path / "out", seeds=[0])
 
 
 def test_nothing_to_train_or_score_is_refused(data, tmp_path):

@@ -27,17 +27,20 @@ def both_ways(
         max_skipped: Share of pictures that may be broken.
 
     Returns:
-        "texts", "pictures" and "chance" of texts, each as `scores_of` gives them.
+        "texts", "pictures" and "chance" of texts, each as `scores_of` gives them, and "skipped": what was left out.
     """
     with tempfile.TemporaryDirectory() as aside:
         maps = FeatureMaps(embedding.image_encoder, captions.pictures, cache or Path(aside), max_skipped=max_skipped)
         pictures, _ = embedding.image_vectors(maps)
         captions = captions.keep_pictures(maps.rows)
     texts = embedding(captions.texts)
-    known = texts.any(axis=1)
+    known, skipped = texts.any(axis=1), maps.skipped
     if not known.any():
         raise DataError(f"not one of {len(texts)} captions holds a known word")
-    return scores_both_ways(texts[known], pictures, captions.picture_of[known]) | {"chance": chance(len(pictures))}
+    for row in np.flatnonzero(~known):
+        skipped.add("caption without a known word", f"{captions.texts[row]!r:.80}")
+    scores = scores_both_ways(texts[known], pictures, captions.picture_of[known])
+    return scores | {"chance": chance(len(pictures)), "skipped": skipped.report()}
 
 
 def scores_both_ways(texts: np.ndarray, pictures: np.ndarray, picture_of: np.ndarray) -> dict[str, Any]:

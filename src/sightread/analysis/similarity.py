@@ -46,7 +46,7 @@ def pwcca(x: np.ndarray, y: np.ndarray) -> float:
 def _basis(x: np.ndarray) -> np.ndarray:
     """Orthonormal columns that span those of x (N, D), but for directions lost in rounding."""
     left, values, _ = np.linalg.svd(x, full_matrices=False)
-    kept = values > values.max() * max(x.shape) * np.finfo(x.dtype).eps
+    kept = values > values.max() * max(x.shape) * np.finfo(np.float32).eps  # encoders compute in single precision
     if not kept.any():
         raise DataError("all vectors are one and the same, and correlate with nothing")
     return left[:, kept]

@@ -46,7 +46,7 @@ class JointEmbedding:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts, float32 (N, E); zeros where no word is known. A rounding may differ by company."""
         words = self.words.tokens(texts) if len(texts) else []
-        vectors = np.zeros((len(texts), self.image_path.places.out_features), np.float32)
+        vectors = np.zeros((len(texts), self.image_path.out), np.float32)
         rows = [row for row in np.argsort([len(of) for of in words], kind="stable") if len(words[row])]
         for at in range(0, len(rows), _AT_ONCE):
             chosen = rows[at : at + _AT_ONCE]
@@ -97,7 +97,7 @@ class JointEmbedding:
         """The embedding that had this state."""
         kind: type[WordVectors] | type[MeanVectors] = WordVectors if "words" in state.values else MeanVectors
         words, values = kind.from_state(state), state.values
-        out, image_width = state.arrays["image_path.places.weight"].shape
+        out, image_width = state.arrays["image_path.places.1.weight"].shape
         text_path = TextPath(words.width, out, values["reader"])
         image_path = ImagePath(image_width, out, values["extremes"])
         for name, path in (("text_path", text_path), ("image_path", image_path)):

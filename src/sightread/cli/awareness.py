@@ -83,6 +83,7 @@ def embed(
     say_skipped(report_of(out)["skipped"])
     if test:
         scores = both_ways(made.embedding, test, cache=cache and cache / "held-out", max_skipped=max_skipped)
+        say_skipped(scores.pop("skipped"))
         typer.echo(f"{'seek':<12}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'median':>8}")
         for name, row in scores.items():
             recalls = "".join(f"{100 * row[f'R@{k}']:>8.1f}" for k in (1, 5, 10))
@@ -137,7 +138,7 @@ def locate(
     from sightread.data.given_boxes import GivenBoxes
     from sightread.data.images import open_picture, read_pictures
 
-    if not (texts and image) and not (boxes and images):
+    if bool(texts) != bool(image) or bool(boxes) != bool(images) or not (image or boxes):
         raise ConfigError("give words and --image to see where they are, or --boxes and --images to score")
     embedding = embedding_of(load_association(association))
     if texts and image:

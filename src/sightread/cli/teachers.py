@@ -71,7 +71,8 @@ def towers(
     say_skipped(report_of(out)["skipped"])
     say_trained(out, "CLIPTextModelWithProjection.from_pretrained")
     if held_out:
-        features, rows, _ = image_features(encoder, held_out.pictures, max_skipped=max_skipped)
+        features, rows, skipped = image_features(encoder, held_out.pictures, max_skipped=max_skipped)
+        say_skipped(skipped.report())
         held_out = held_out.keep_pictures(rows)
         texts, pictures = method.caption_vectors(out / "encoder", held_out, features)
         scores = {

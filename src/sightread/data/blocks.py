@@ -132,6 +132,22 @@ def special_tokens_around(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     return with_special[:before], with_special[before + len(bare) :]
 
 
+def text_of(tokenizer: Any, ids: np.ndarray, visible: np.ndarray | None = None) -> str:
+    """What tokens say, special ones left out, and hidden ones: pieces around these are not taken for one word.
+
+    Args:
+        tokenizer: Whose tokens they are.
+        ids: int64 (L,).
+        visible: Which are not hidden, bool (L,); by default all but the mask.
+    """
+    seen = ids != tokenizer.mask_token_id if visible is None else visible
+    borders = np.flatnonzero(np.diff(seen)) + 1
+    runs = [run for run, here in zip(np.split(ids, borders), np.split(seen, borders), strict=True) if here.any()]
+    within_word = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""
+    texts = (text.strip().removeprefix(within_word) for text in tokenizer.batch_decode(runs, skip_special_tokens=True))
+    return " ".join(filter(None, texts))
+
+
 def _block_borders(line_begins: np.ndarray, room: int, packed: bool) -> tuple[np.ndarray, np.ndarray]:
     total = int(line_begins[-1])
     if packed:

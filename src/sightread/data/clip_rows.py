@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightread.config import check_choice, check_positive
 from sightread.contracts import IGNORED, Batch
-from sightread.data.blocks import TokenBlocks, pad, special_tokens_around
+from sightread.data.blocks import TokenBlocks, pad, special_tokens_around, text_of
 from sightread.errors import ConfigError, DataError
 
 READS = ("whole", "masked")
@@ -27,7 +27,7 @@ class Rows(NamedTuple):
 
     Attributes:
         ids: Rows, int64 (M,) each, special tokens included.
-        cut: Tokens that found no place.
+        cut: Tokens that found no place, or that say nothing.
     """
 
     ids: list[np.ndarray]
@@ -73,6 +73,11 @@ class ClipRows:
             "clip_attention_mask": pad_rows([[np.ones_like(row) for row in rows] for rows in ids], 0),
             "clip_words": pad_rows([[self.words(row) for row in rows] for rows in ids], 0),
         }
+
+
+def unknown(tokenizer: Any, ids: np.ndarray) -> int:
+    """How many tokens, int64 (L,), stand for what the tokenizer does not know, so that CLIP cannot read it either."""
+    return 0 if tokenizer.unk_token_id is None else int((ids == tokenizer.unk_token_id).sum())
 
 
 def pad_rows(examples: Sequence[Sequence[np.ndarray]], value: int) -> Tensor:
@@ -121,8 +126,9 @@ class ClipSide:
         if not own:
             tokens = self._other(tokens, rng)
             hidden = rng.random(len(tokens)) < self.blocks.probability
-        kept = tokens if self.reads == "whole" else tokens[~hidden]
-        rows = self.rows.of([self.tokenizer.decode(kept, skip_special_tokens=True)], self.most)
+        seen = ~hidden | (self.reads == "whole")
+        rows = self.rows.of([text_of(self.tokenizer, tokens, seen)], self.most)
+        rows = rows._replace(cut=rows.cut + unknown(self.tokenizer, tokens[seen]))
         chosen = [own & self.rows.words(row) & (rng.random(len(row)) < self.probability) for row in rows.ids]
         labels = [np.where(picked, row, IGNORED) for picked, row in zip(chosen, rows.ids, strict=True)]
         return {"rows": rows, "labels": labels, "own": own}

@@ -112,6 +112,16 @@ def padded(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, Tensor]:
     return {"input_ids": pad(rows, pad_id), "attention_mask": pad([np.ones_like(row) for row in rows], 0)}
 
 
+def check_lengths(tokenizer: Any, sentences: Sequence[str], what: str = "") -> list[np.ndarray]:
+    """Token ids of sentences, int64 (L,) each; raises `DataError` if one is longer than the model can read."""
+    ids, limit = token_ids(tokenizer, sentences), tokenizer.model_max_length
+    for number, row in enumerate(ids, start=1):
+        if len(row) > limit:
+            where = f"{what}: sentence {number}".removeprefix(": ")
+            raise DataError(f"{where} has {len(row)} tokens, and this model reads at most {limit}; split it")
+    return ids
+
+
 @torch.no_grad()
 def translate(model: Any, tokenizer: Any, sentences: Sequence[str], *, batch_size: int = 64) -> list[str]:
     """Translate sentences with the search that the model's `generation_config` describes; deterministic.
@@ -125,11 +135,7 @@ def translate(model: Any, tokenizer: Any, sentences: Sequence[str], *, batch_siz
     Raises:
         DataError: If a sentence is longer than the model can read.
     """
-    model, ids = model.to(default_device()).eval(), token_ids(tokenizer, sentences)
-    limit = tokenizer.model_max_length
-    for number, row in enumerate(ids, start=1):
-        if len(row) > limit:
-            raise DataError(f"sentence {number} has {len(row)} tokens, and this model reads at most {limit}; split it")
+    model, ids = model.to(default_device()).eval(), check_lengths(tokenizer, sentences)
     translations = [""] * len(ids)
     order = np.argsort([len(row) for row in ids], kind="stable").tolist()
     for begin in range(0, len(ids), batch_size):

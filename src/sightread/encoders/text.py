@@ -119,17 +119,27 @@ def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
     """
     import transformers
 
-    _check_exists(name)
+    kind = model_type(name)
     try:
-        kind = transformers.PretrainedConfig.get_config_dict(str(name))[0].get("model_type")
-        if kind in _OURS:
-            import_module(_OURS[kind])
-        kind = transformers.AutoConfig.from_pretrained(str(name)).model_type
         loader = getattr(transformers, _UNKNOWN_TO_AUTO.get((auto_class, kind), auto_class))
         with torch.random.fork_rng():
             torch.manual_seed(torch.initial_seed() if auto_class != "AutoModel" else 0)
             return loader.from_pretrained(str(name), use_safetensors=True, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
+
+
+def model_type(name: str | Path) -> str:
+    """The kind of a model, as transformers calls it; raises `ArtifactError` if there is none."""
+    from transformers import AutoConfig, PretrainedConfig
+
+    _check_exists(name)
+    try:
+        kind = PretrainedConfig.get_config_dict(str(name))[0].get("model_type")
+        if kind in _OURS:
+            import_module(_OURS[kind])
+        return str(AutoConfig.from_pretrained(str(name)).model_type)
+    except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
 
 

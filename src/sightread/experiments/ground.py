@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
+from sightread.association.build import ASSOCIATIONS as SIMPLE
 from sightread.errors import ConfigError
+from sightread.methods.semantic_visual import ASSOCIATION, EmbeddingConfig
+from sightread.methods.towers import TowersConfig
 from sightread.pretraining import PretrainingConfig, is_fresh
 from sightread.vokenization.engines import Engine, here
 
@@ -26,6 +29,9 @@ TOP = 5  # pictures a token, for soft vokens
 FOUND = 24  # pictures a text, for associative grounding; an arm takes the first of them
 VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
 SYNSET_BANK = "bank-synsets"  # its folder
+EMBEDDING = "semantic-visual"  # the kind of association that is trained
+BY_CHANCE = "random of semantic-visual"  # its control: pictures of the same bank
+ASSOCIATIONS = (*SIMPLE, EMBEDDING, BY_CHANCE)
 LEVELS = {
     "matched": "token", "top": "token", "random": "token", "shuffled": "token", "frequency": "token",
     "sentence": "sentence", "voken": "token",
@@ -55,6 +61,9 @@ class Ground:
             captions name what pictures show.
         definitions: File of their definitions.
         regions: The regions of the captions' pictures, for unpaired arms.
+        clip_tokenizer: The tokenizer of a small CLIP; "" for that of the text.
+        towers: Settings of the small CLIP.
+        embedding: Settings of the semantic-visual embedding; its pictures are the captioned ones.
     """
 
     folder: Path
@@ -73,6 +82,9 @@ class Ground:
     synsets: Path | None = None
     definitions: Path | None = None
     regions: Path | str = ""
+    clip_tokenizer: Path | str = ""
+    towers: TowersConfig = field(default_factory=TowersConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
     def bank(self) -> ImageBank:
         """The pictures that vokens are chosen from, or text is read beside: `bank` in the folder, or a vokenizer's."""
@@ -177,6 +189,8 @@ STORES: Mapping[str, Maker] = {
 
 def association_path(kind: str, ground: Ground, start: str) -> Path:
     """Where the association of this kind lies, for arms with this start."""
+    if kind == EMBEDDING:
+        return ground.folder / f"embedding-{start}" / ASSOCIATION
     return ground.folder / f"association-{kind}-{start}"
 
 
@@ -186,31 +200,54 @@ def pictures_path(kind: str, ground: Ground, start: str) -> Path:
 
 
 def make_pictures(kind: str, ground: Ground, start: str) -> None:
-    """The association of this kind, one of `ASSOCIATIONS`, and what it finds for arms with this start, if not there.
+    """The association of this kind, and what it finds for arms with this start, if not there."""
+    from sightread.data.voken_corpus import VokenCorpus
+    from sightread.methods.associative import find
+
+    association, corpus = make_association(kind, ground, start), VokenCorpus(store_path("none", ground, start))
+    count = min(FOUND, len(association.bank))
+    find(ground.pretraining, corpus, association, pictures_path(kind, ground, start), count=count, resume=True)
+
+
+def make_association(kind: str, ground: Ground, start: str) -> Association:
+    """The association of this kind, one of `ASSOCIATIONS`, for arms with this start; made if not there.
 
     Word vectors that `Ground.words` does not give are those of this start's tokens.
     """
     from sightread.artifacts import MANIFEST
     from sightread.association.folder import load_association
-    from sightread.data.voken_corpus import VokenCorpus
-    from sightread.methods.associative import find
 
     path = association_path(kind, ground, start)
-    if is_fresh(ground.starts[start]) and (kind == "dense" or (kind in ("scene", "object") and not ground.words)):
+    by_words = kind == "dense" or (kind in ("scene", "object", EMBEDDING, BY_CHANCE) and not ground.words)
+    if is_fresh(ground.starts[start]) and by_words:
         raise ConfigError(f"pictures by {kind} are found by words that the start knows; {start} is fresh: give words")
-    if not (path / MANIFEST).is_file():
+    if kind == EMBEDDING:
+        _train_embedding(ground, start)
+    elif not (path / MANIFEST).is_file():
         _association(kind, ground, start).save(path, overwrite=path.exists())
-    association, corpus = load_association(path), VokenCorpus(store_path("none", ground, start))
-    count = min(FOUND, len(association.bank))
-    find(ground.pretraining, corpus, association, pictures_path(kind, ground, start), count=count, resume=True)
+    return load_association(path)
+
+
+def _train_embedding(ground: Ground, start: str) -> None:
+    from sightread.encoders.image import ImageEncoder
+    from sightread.methods import semantic_visual
+
+    config = replace(ground.embedding, seed=ground.pretraining.seed)
+    semantic_visual.train(
+        config, ground.captions, association_path(EMBEDDING, ground, start).parent, words=_words(ground, start),
+        image_encoder=ImageEncoder.from_pretrained(ground.image_encoder), resume=True,
+    )  # fmt: skip
 
 
 def _association(kind: str, ground: Ground, start: str) -> Association:
     from sightread.association.build import build_association
+    from sightread.association.chance import RandomAssociation
     from sightread.association.encoders import MeanVectors
     from sightread.encoders.text import TextEncoder
     from sightread.vokenizer import Vokenizer
 
+    if kind == BY_CHANCE:
+        return RandomAssociation(make_association(EMBEDDING, ground, start).bank)
     return build_association(
         kind, bank=ground.bank, captions=lambda: ground.captions, words=lambda: _words(ground, start),
         nouns=lambda: _nouns(ground),

@@ -16,8 +16,9 @@ from sightread.data.captioned import MaskedCaptions
 from sightread.data.corpora import Corpus
 from sightread.encoders.features import image_features
 from sightread.encoders.text import load_tokenizer, weights_digest
-from sightread.experiments.arms import Arm, encoder_of_pictures
+from sightread.experiments.arms import Arm
 from sightread.experiments.ground import Ground
+from sightread.experiments.trainers import encoder_of_pictures
 from sightread.grounded import GroundedEncoder, load_encoder, seen_images
 from sightread.methods.associative import query_of
 from sightread.statistics import bootstrap_interval

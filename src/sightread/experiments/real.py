@@ -36,19 +36,16 @@ from sightread.artifacts import write_atomic
 from sightread.config import check_choice, override
 from sightread.errors import ConfigError, DataError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import (
-    Arm,
-    check_arms,
-    levels_of,
-    pictures_of,
-    stores_of,
-    train,
-)
-from sightread.experiments.ground import SYNSET_BANK, VOKENIZERS, Ground, make_pictures, make_store
+from sightread.experiments.arms import Arm
+from sightread.experiments.ground import SYNSET_BANK, VOKENIZERS, Ground, make_association, make_pictures, make_store
 from sightread.experiments.jobs import Job, run_jobs
+from sightread.experiments.needs import associations_of, check_arms, levels_of, pictures_of, stores_of
 from sightread.experiments.presets import Preset
+from sightread.experiments.trainers import train
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.matching import MatchingConfig
+from sightread.methods.semantic_visual import EmbeddingConfig
+from sightread.methods.towers import TowersConfig
 from sightread.pretraining import PretrainingConfig
 from sightread.runtime import data_root, quiet_progress
 from sightread.vokenization.job import engine_of
@@ -84,6 +81,9 @@ class RealExperiment:
             without `test_split`, no perplexity is measured.
         test_lines: Lines of it; None for all.
         words: Word vectors, for associations; "" for those of the tokens of the start.
+        clip_tokenizer: Tokenizer of a small CLIP; "" for that of the text encoder.
+        towers: The small CLIP, learnt from the captions.
+        embedding: A semantic-visual embedding, learnt from them, too.
         synsets: File of the synsets that `synset_images` show: then these are the bank of pictures by object.
         synset_images: Pictures whose paths hold the number of a synset.
         definitions: File of definitions of synsets; "" for none.
@@ -117,6 +117,9 @@ class RealExperiment:
     test_corpus: str = ""
     test_lines: int | None = None
     words: str = ""
+    clip_tokenizer: str = ""
+    towers: TowersConfig = field(default_factory=TowersConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     synsets: str = ""
     synset_images: str = ""
     definitions: str = ""
@@ -211,9 +214,9 @@ class RealExperiment:
         if self.base is not None:
             with timed("language model"):
                 _train_base(self, ground)
-        for kind, start in pictures_of(self.arms):
-            with timed(f"pictures: {kind} {start}"):
-                make_pictures(kind, ground, start)
+        for pair in associations_of(self.arms):
+            with timed("pictures: {} {}".format(*pair)):
+                (make_pictures if pair in pictures_of(self.arms) else make_association)(pair[0], ground, pair[1])
         for stage, jobs in self._jobs(data, out).items():
             with timed(stage):
                 for job, _ in run_jobs(jobs, workers):
@@ -305,7 +308,8 @@ def _ground(experiment: RealExperiment, data: Path, out: Path) -> Ground:
         pretraining=experiment.pretraining, words=data / experiment.words if experiment.words else None,
         synsets=data / experiment.synsets if experiment.synsets else None,
         definitions=data / experiment.definitions if experiment.definitions else None,
-        regions=out / REGIONS.format(CAPTIONED),
+        regions=out / REGIONS.format(CAPTIONED), towers=experiment.towers, embedding=experiment.embedding,
+        clip_tokenizer=model(experiment.clip_tokenizer) if experiment.clip_tokenizer else "",
     )  # fmt: skip
 
 

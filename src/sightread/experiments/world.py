@@ -32,12 +32,16 @@ from sightread.data.scenes import ATTRIBUTES
 from sightread.data.world import WorldConfig
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import TEXT_ONLY, Arm, check_arms, levels_of, pictures_of, stores_of, train
-from sightread.experiments.ground import VOKENIZERS, Ground, make_pictures, make_store
+from sightread.experiments.arms import TEXT_ONLY, Arm
+from sightread.experiments.ground import VOKENIZERS, Ground, make_association, make_pictures, make_store
 from sightread.experiments.jobs import Job, run_jobs
+from sightread.experiments.needs import associations_of, check_arms, levels_of, pictures_of, stores_of
+from sightread.experiments.trainers import train
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig
 from sightread.methods.matching import MatchingConfig
+from sightread.methods.semantic_visual import EmbeddingConfig
+from sightread.methods.towers import TowersConfig
 from sightread.pretraining import PretrainingConfig
 from sightread.runtime import quiet_progress
 
@@ -78,6 +82,8 @@ class WorldExperiment:
         image: The small image encoder.
         matching: The vokenizer.
         num_pictures: V, pictures in the bank.
+        towers: A small CLIP, which reads the tokens of the text.
+        embedding: A semantic-visual embedding.
         encoders: Hugging Face configs that arms start from, by name.
         pretraining: Settings that all arms share.
         finetuning: Fine-tuning on looks.
@@ -99,6 +105,20 @@ class WorldExperiment:
         )
     )  # fmt: skip
     num_pictures: int = 400
+    towers: TowersConfig = field(
+        default_factory=lambda: TowersConfig(
+            hidden_size=128, num_layers=2, width=64, image_hidden=128, max_length=32, dropout=0.0, input_dropout=0.0,
+            training={"num_train_epochs": 8, "per_device_train_batch_size": 128, "learning_rate": 2e-3,
+                      "warmup_steps": 0.05, "lr_scheduler_type": "cosine"},
+        )
+    )  # fmt: skip
+    embedding: EmbeddingConfig = field(
+        default_factory=lambda: EmbeddingConfig(
+            width=128, extremes=4, easy_steps=200,
+            training={"num_train_epochs": 8, "per_device_train_batch_size": 64, "learning_rate": 2e-3,
+                      "warmup_steps": 0.05, "lr_scheduler_type": "cosine", "max_grad_norm": 2.0},
+        )
+    )  # fmt: skip
     encoders: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
             "encoder": {
@@ -228,7 +248,8 @@ def ground_of(experiment: WorldExperiment, seed: int, folder: Path) -> Ground:
         starts={name: folder / f"{name}.json" for name in experiment.encoders}
         | {TEXT_ONLY.name: folder / TEXT_ONLY.name / "encoder"},
         tokenizers={"roberta": folder / "tokenizer-roberta"} if "roberta" in starts else {},
-        pretraining=replace(experiment.pretraining, seed=seed),
+        pretraining=replace(experiment.pretraining, seed=seed), towers=experiment.towers,
+        embedding=experiment.embedding,
     )  # fmt: skip
 
 
@@ -251,7 +272,7 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
     quiet_progress()
     started, ready = time.monotonic(), folder / "ready.json"
     arms = [_trained(arm) for arm in experiment.arms]
-    needed = [list(pair) for pair in [*stores_of(arms), *pictures_of(arms)]]
+    needed = [list(pair) for pair in [*stores_of(arms), *associations_of(arms)]]
     with_regions = bool(experiment.held_out) or any(arm.reads for arm in arms)
     needed += [["regions"]] * with_regions
     if ready.is_file() and (done := json.loads(ready.read_text()))["needed"] == needed:
@@ -278,8 +299,8 @@ def prepare(experiment: WorldExperiment, seed: int, folder: Path) -> tuple[float
         )  # fmt: skip
     for kind, start in stores_of(arms):
         make_store(kind, ground, start)
-    for kind, start in pictures_of(arms):
-        make_pictures(kind, ground, start)
+    for pair in associations_of(arms):
+        (make_pictures if pair in pictures_of(arms) else make_association)(pair[0], ground, pair[1])
     if with_regions:
         _make_regions(experiment, ground)
     took = time.monotonic() - started

@@ -24,10 +24,10 @@ from torch import Tensor
 from sightread.association import Association
 from sightread.association.store import PictureStore, associate
 from sightread.contracts import IGNORED, Batch, Losses
-from sightread.data.blocks import TokenBlocks
+from sightread.data.blocks import TokenBlocks, text_of
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import load_tokenizer, tokenizer_digest
-from sightread.grounded import Finder, GroundingConfig, GroundingObjective, seen_images, visible_text
+from sightread.grounded import Finder, GroundingConfig, GroundingObjective, seen_images
 from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import PretrainingConfig, pretrain
 from sightread.train import reading_order, training_arguments
@@ -84,7 +84,7 @@ class FoundPictures:
 
 def query_of(tokenizer: Any, block: Mapping[str, np.ndarray]) -> str:
     """The text of a block but for its hidden words, of `input_ids` and `lm_labels`, int64 (L,)."""
-    return visible_text(tokenizer, block["input_ids"][block["lm_labels"] == IGNORED])
+    return text_of(tokenizer, block["input_ids"], block["lm_labels"] == IGNORED)
 
 
 def find(

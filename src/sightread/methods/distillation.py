@@ -28,13 +28,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTextModelWithProjection
 
 from sightread.config import check_choice, check_positive
 from sightread.contracts import Losses, Objective
 from sightread.data.blocks import TokenBlocks
 from sightread.data.clip_rows import READS, ClipRows, ClipSide
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.text import load_model, load_tokenizer, longest_input, tokenizer_digest
+from sightread.encoders.text import load_model, load_tokenizer, longest_input, model_type, tokenizer_digest
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.heads import build_voken_head
 from sightread.modules.language_model import LanguageModel
@@ -45,6 +46,7 @@ from sightread.xbert import XBertEncoder
 
 LOSSES = ("mlm", "match", "cliptc")
 FULL = "full"
+_PROJECTION = "text_projection.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,8 @@ class XdbertObjective(Objective):
             raise ConfigError("a decoder masks nothing, and the cross-modal encoder would read what it is to foretell")
         self.settings, self.model = config, model
         if config.fresh_clip:
-            clip, projection = type(clip)(clip.config), projection and _like(projection)
+            fresh = CLIPTextModelWithProjection(clip.config)
+            clip, projection = fresh.text_model, projection and fresh.text_projection
         self.two_stream = TwoStream(model.encoder, clip, projection, num_layers=config.num_cross_layers)
         width, clip_width = self.two_stream.widths
         if "match" in config.losses:
@@ -179,27 +182,29 @@ class XdbertObjective(Objective):
         return {"loss": torch.stack([*losses.values()]).sum(), **losses, "clip_cut": clip_cut.float().mean()}
 
 
-def _like(linear: nn.Linear) -> nn.Linear:
-    return nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
-
-
-def load_clip_text(name: str | Path, projected: bool) -> tuple[Any, nn.Linear | None]:
-    """CLIP's text tower, and its map to the joint space if it is asked for, of a folder or Hub name.
+def load_clip(name: str | Path, projected: bool = True) -> Any:
+    """The text tower of a CLIP, with its map to the joint space, of a folder or Hub name.
 
     Raises:
-        ArtifactError: If there is no CLIP, or no such map in it.
+        ArtifactError: If there is no CLIP, or weights are missing of it; of the map only if it is asked for.
     """
-    model, missing = load_model(name, "AutoModel"), list[str]()
-    if (kind := model.config.model_type) == "clip_text_model":
-        model, found = load_model(name, "CLIPTextModelWithProjection", output_loading_info=True)
-        missing = found["missing_keys"]
-    elif kind != "clip":
+    if (kind := model_type(name)) not in ("clip", "clip_text_model"):
         raise ArtifactError(f"{name} is of the kind {kind!r}; give a CLIP, or make one: sightread towers")
-    if missing and projected:
+    model, found = load_model(name, "CLIPTextModelWithProjection", output_loading_info=True)
+    missing = {*found["missing_keys"]}.difference(() if projected else (_PROJECTION,))
+    if missing == {_PROJECTION}:
         raise ArtifactError(
             f"{name} is a text tower without its text_projection; give the whole CLIP, or set clip_projection=false to "
             "read its states as they are"
         )
+    if missing:
+        raise ArtifactError(f"{name} lacks {len(missing)} weights of a CLIP's text tower, {min(missing)} among them")
+    return model
+
+
+def load_clip_text(name: str | Path, projected: bool) -> tuple[Any, nn.Linear | None]:
+    """CLIP's text tower, and its map to the joint space if it is asked for; see `load_clip`."""
+    model = load_clip(name, projected)
     return model.text_model, model.text_projection if projected else None
 
 

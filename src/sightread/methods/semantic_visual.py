@@ -6,8 +6,8 @@ place of a picture's last feature map goes through one linear map, and the place
 
     x = unit(mean_top-k W G_p + mean_bottom-k W G_p),   G (P, F), W (F, E),   s(t, x) = t · x.
 
-Both have unit length. Each caption is to prefer its picture to the hardest other one of the batch, and each picture its
-caption (Faghri et al. 2018):
+Both have unit length. Unlike the paper's, the paths begin with LayerNorm, and no map follows the pooling. Each caption
+is to prefer its picture to the hardest other one of the batch, and each picture its caption (Faghri et al. 2018):
 
     max(0, α - s(t, x) + max_x' s(t, x')) + max(0, α - s(t, x) + max_t' s(t', x));
 

@@ -28,11 +28,12 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from sightread.artifacts import Artifact, digest
 from sightread.config import check_positive
-from sightread.contracts import Batch, Losses, Objective
-from sightread.data.blocks import pad
+from sightread.contracts import Batch, Losses, Objective, to_device
+from sightread.data.blocks import special_tokens_around
 from sightread.data.captions import Captions
 from sightread.encoders.features import image_features
 from sightread.encoders.image import ImageEncoder
+from sightread.encoders.seq2seq import padded
 from sightread.encoders.text import check_fast, load_model, load_tokenizer, tokenizer_digest
 from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.modules.heads import ProjectionHead
@@ -41,6 +42,7 @@ from sightread.runtime import seed_everything
 from sightread.train import fit, training_arguments
 
 KIND, IMAGES = "towers", "image_projection.safetensors"
+_OLD_END = 2  # with this number transformers looks for the end where the largest number stands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ class TowersObjective(Objective):
         found = list[Tensor]()
         for begin in range(0, len(texts), batch_size):
             ids = encode(tokenizer, texts[begin : begin + batch_size], self.text.config.max_position_embeddings)[0]
-            batch = {name: value.to(self.text.device) for name, value in _padded(ids, tokenizer).items()}
+            batch = to_device(padded(ids, tokenizer.pad_token_id or 0), self.text.device)
             found.append(nn.functional.normalize(self.text.eval()(**batch).text_embeds.float(), dim=-1).cpu())
         return torch.cat(found).numpy()
 
@@ -183,18 +185,13 @@ class CaptionedFeatures:
         """Pad to the longest caption."""
         pictures = self.picture_of[list(examples)]
         images = {"images": torch.from_numpy(self.features[pictures]), "pictures": torch.from_numpy(pictures)}
-        return {**_padded([self.ids[i] for i in examples], self.tokenizer), **images}
+        return {**padded([self.ids[i] for i in examples], self.tokenizer.pad_token_id or 0), **images}
 
 
 def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
     """Token ids of texts, int64 (L,) each, and how many were too long, and lost their ends."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)
     return [np.array(ids) for ids in encoded["input_ids"]], sum(bool(part.overflowing) for part in encoded.encodings)
-
-
-def _padded(ids: Sequence[np.ndarray], tokenizer: Any) -> dict[str, Tensor]:
-    mask = pad([np.ones_like(row) for row in ids], 0)
-    return {"input_ids": pad(ids, tokenizer.pad_token_id or 0), "attention_mask": mask}
 
 
 def train(
@@ -215,7 +212,7 @@ def train(
         config: Settings.
         captions: Captioned pictures to learn from.
         out: Folder of the run; `encoder/` holds the towers.
-        tokenizer: CLIP's, or one that ends texts with its eos token.
+        tokenizer: CLIP's, or another that puts an end on texts.
         image_encoder: Frozen image encoder.
         cache: Folder that keeps the pictures' features.
         max_skipped: Share of pictures that may be broken.
@@ -246,14 +243,17 @@ def train(
 
 
 def fresh_towers(config: TowersConfig, tokenizer: Any, image_width: int) -> TowersObjective:
-    """Towers as they begin; raises `ConfigError` if the tokenizer does not end texts as CLIP's does."""
-    end = tokenizer.eos_token_id
-    if end is None or tokenizer("a")["input_ids"][-1] != end:
-        raise ConfigError(f"{type(tokenizer).__name__} puts no end on a text, which CLIP reads there; take CLIP's own")
+    """Towers as they begin; raises `ConfigError` if the tokenizer does not put an end on texts, as CLIP's does."""
+    _, end = special_tokens_around(tokenizer)
+    if not len(end) or end[-1] == _OLD_END:
+        raise ConfigError(
+            f"{type(tokenizer).__name__} puts no end on a text, which CLIP reads there, or one that transformers takes "
+            "for another; take CLIP's own"
+        )
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=config.hidden_size, intermediate_size=4 * config.hidden_size,
         num_hidden_layers=config.num_layers, num_attention_heads=config.num_heads, projection_dim=config.width,
-        max_position_embeddings=config.max_length, attention_dropout=config.dropout, eos_token_id=end,
+        max_position_embeddings=config.max_length, attention_dropout=config.dropout, eos_token_id=int(end[-1]),
         bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     head = ProjectionHead(image_width, config.image_hidden, config.width, config.dropout, config.input_dropout)

@@ -4,7 +4,7 @@ For every text m pictures are found, best by a semantic-visual embedding (`metho
 association will do, `random` among them, the control. One layer of attention carries their vectors M into the states H
 of the text:
 
-    H′ = attention(H, M, M),   Ĥ = LayerNorm(W (H + H′));      gated: H + σ(U [H; H′]) ∘ H′.
+    H′ = attention(H, M, M),   Ĥ = LayerNorm(W (H + H′));      gated: H + σ(U [H; H′]) ∘ H′ instead of H + H′.
 
 Nothing is pre-trained: the layer is fresh, W the identity, and learns with whatever task the encoder is given to.
 Published code scales each picture feature by its length over all pictures; here each picture is scaled by its own. Run

@@ -52,7 +52,8 @@ def triplet(scores: Tensor, excluded: Tensor, margin: float = 0.2, *, hardest: b
 
 
 class TextPath(nn.Module):
-    """Vectors of words to the vector of a text: a linear map of their mean, or the last state of a GRU.
+    """Vectors of words, normalised (word vectors and states differ in scale), to the vector of a text: a linear map of
+    their mean, or the last state of a GRU.
 
     Args:
         width: D.
@@ -63,12 +64,13 @@ class TextPath(nn.Module):
     def __init__(self, width: int, out: int, reader: str) -> None:
         check_choice("reader", reader, READERS)
         super().__init__()
-        self.width, self.reader = width, reader
+        self.width, self.reader, self.norm = width, reader, nn.LayerNorm(width)
         self.layer = nn.GRU(width, out, batch_first=True) if reader == "gru" else nn.Linear(width, out)
 
     def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Unit vectors, float (B, E), of words, float (B, L, D), `lengths` of each, int64 (B,), at least 1."""
         check_shape("words", words, "B L D", D=self.width)
+        words = self.norm(words)
         if self.reader == "gru":
             packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
             return functional.normalize(self.layer(packed)[1][0], dim=-1)
@@ -78,7 +80,8 @@ class TextPath(nn.Module):
 
 
 class ImagePath(nn.Module):
-    """A feature map to the vector of a picture: a linear map of every place, `weldon` over the places, unit length.
+    """A feature map to the vector of a picture: a linear map of every place, normalised before, `weldon` over the places,
+    unit length.
 
     Args:
         width: F.
@@ -88,8 +91,8 @@ class ImagePath(nn.Module):
 
     def __init__(self, width: int, out: int, extremes: int) -> None:
         super().__init__()
-        self.width, self.extremes = width, extremes
-        self.places = nn.Linear(width, out)
+        self.width, self.out, self.extremes = width, out, extremes
+        self.places = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Unit vectors, float (B, E), of the P places of feature maps, float (B, P, F)."""

@@ -31,12 +31,12 @@ from sightread.artifacts import CHECKPOINTS, Artifact, digest
 from sightread.association import Association
 from sightread.aware import AwareTranslator, LookConfig
 from sightread.contracts import IGNORED, Batch, Losses, Objective, Row
-from sightread.data.blocks import pad
+from sightread.data.blocks import pad, text_of
 from sightread.data.parallel import ParallelText
 from sightread.data.skipped import Skipped
-from sightread.encoders.seq2seq import build_transformer, learn_vocabulary, padded, token_ids, translate
+from sightread.encoders.seq2seq import build_transformer, check_lengths, learn_vocabulary, padded, token_ids, translate
 from sightread.errors import ConfigError
-from sightread.grounded import Finder, visible_text
+from sightread.grounded import Finder
 from sightread.metrics import METRICS, translation_signatures
 from sightread.runtime import seed_everything
 from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
@@ -219,13 +219,16 @@ def train(
     settings = {**asdict(config), "seeds": list(seeds), "keep_models": keep_models}
     inputs = {"task": data.name, "rows": digest(*map(repr, rows.values()))}
     if association:
-        association.retrieve([], config.look.num_images)  # refuses a wrong number before any work
+        association.retrieve([], config.look.num_images)  # refuses a wrong number before any work,
+        config.look.attention(config.width, association.bank.features.shape[1])  # and heads that do not fit
         inputs["association"] = association.digest
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
     folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
     if not artifact.finished:
         pairs = rows.pop("train")
         tokenizer = learn_vocabulary((text for pair in pairs for text in pair), config.vocab_size)
+        for split, scored in rows.items():
+            check_lengths(tokenizer, [pair.inputs for pair in scored], split)
         examples = TranslationExamples(pairs, tokenizer, config.max_length)
         finder = Finder(association, tokenizer, config.look.num_images) if association else None
         if finder:
@@ -251,7 +254,7 @@ def _find_all(finder: Finder, examples: TranslationExamples, rows: Mapping[str, 
     """Find the pictures of all source sentences, of training and of the splits that are scored."""
     sources = [ids for ids, _ in examples.pairs]
     sources += token_ids(finder.tokenizer, [pair.inputs for part in rows.values() for pair in part])
-    finder.prepare([*dict.fromkeys(visible_text(finder.tokenizer, ids) for ids in sources)], folder)
+    finder.prepare([*dict.fromkeys(text_of(finder.tokenizer, ids) for ids in sources)], folder)
 
 
 def _train_one(
