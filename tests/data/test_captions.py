@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from regions_fixture import make_regions
 from sightread.data.captions import Captions, read_captions, read_ids
 from sightread.data.images import PictureFiles
 from sightread.data.skipped import Skipped
+from sightread.data.unpaired import captions_of_regions
 from sightread.errors import DataError
 
 PAIRS = [("b.png", "two dogs"), ("a.png", "a cat, asleep"), ("b.png", "ein Hündchen")]
@@ -89,6 +91,26 @@ def test_a_folder_with_captions_and_pictures(write, images, tmp_path, name, nest
             picture.rename(tmp_path / picture.name)
         images.rmdir()
     assert pairs(read_captions(tmp_path)) == PAIRS
+
+
+@pytest.mark.parametrize("name", ["train.json", "train.jsonl.gz"])
+def test_a_statement_of_nlvr2_is_read_with_both_of_its_pictures(name, tmp_path):
+    records = [
+        {"sentence": "One dog is left.", "identifier": "train-10171-0-1", "label": "True"},
+        {"sentence": "Both are red.", "identifier": "train-7-2-0", "label": "False"},
+    ]
+    content = "\n".join(map(json.dumps, records)).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    store = make_regions(
+        tmp_path / "regions", ["train-7-2-img1.png", "train-10171-0-img0.png", "train-10171-0-img1.png"]
+    )
+    captions = captions_of_regions(tmp_path / name, store, max_skipped=0.5)
+    of = [(captions.pictures.ids[row], text) for row, text in zip(captions.picture_of, captions.texts, strict=True)]
+    assert sorted(of) == [
+        ("train-10171-0-img0.png", "One dog is left."), ("train-10171-0-img1.png", "One dog is left."),
+        ("train-7-2-img1.png", "Both are red."),
+    ]  # fmt: skip
+    assert captions.skipped.count == 1
 
 
 def test_only_a_number_is_cut_off_a_name(write, images):

@@ -5,6 +5,7 @@
 | `captions.tsv` with lines `name#k TAB caption` | Flickr8k / Flickr30k; pictures in `images` |
 | `captions_val2017.json` (`.gz` too) | COCO captions; pictures in `images` |
 | `.csv` / `.tsv` with a header, Kaggle's `captions.txt` | a table with an image and a caption column |
+| NLVR2's `train.json`, lines of JSON | statements, each with both of its pictures |
 | a folder saved by `datasets`, or `hf:name` | a data set with an image and a text column |
 | another folder | its `captions.tsv`, `.json` or `.csv`, or `metadata.csv`; pictures in it or in `images/` |
 """
@@ -24,9 +25,11 @@ import numpy as np
 from sightread.data.images import DatasetPictures, PictureFiles
 from sightread.data.skipped import Skipped
 from sightread.data.sources import BROKEN_GZIP, decoded_lines, is_dataset, load_dataset, open_bytes
+from sightread.data.tables import read_records
 from sightread.errors import DataError
 
 _IN_FOLDER = ("captions.tsv", "captions.txt", "captions.json", "captions.json.gz", "captions.csv", "metadata.csv")
+_FIRST_LINE = 1 << 16  # bytes of it that tell what a JSON file holds
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,8 @@ def read_pairs(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield (picture name, caption, place) of a captions file, whether or not its pictures are there."""
     name = path.name.removesuffix(".gz")
-    if name.endswith(".json"):
-        yield from _coco_pairs(path)
+    if name.endswith((".json", ".jsonl")):
+        yield from _statement_pairs(path) if _is_statements(path) else _coco_pairs(path)
         return
     lines = list(decoded_lines(path, skipped))
     first = next((line for _, line in lines if line.strip()), None)
@@ -165,6 +168,27 @@ def _table_pairs(
                 skipped.add("line without a caption", f"{path}:{number}")
     except csv.Error as error:
         raise DataError(f"{path}:{lines[reader.line_num - 1][0]} is broken: {error}") from error
+
+
+def pictures_of_statement(identifier: str) -> tuple[str, str]:
+    """NLVR2's `dev-850-0-1` is a statement about the pictures `dev-850-0-img0` and `dev-850-0-img1`."""
+    name = identifier.rpartition("-")[0]
+    return f"{name}-img0", f"{name}-img1"
+
+
+def _is_statements(path: Path) -> bool:
+    try:
+        with open_bytes(path) as file:
+            first = file.readline(_FIRST_LINE)
+    except BROKEN_GZIP:
+        return False  # who reads it all says what is wrong
+    return b'"sentence"' in first and b'"identifier"' in first
+
+
+def _statement_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
+    for where, record in read_records(path, kind="jsonl"):
+        for picture in pictures_of_statement(str(record.get("identifier"))):
+            yield picture, record.get("sentence") or "", where
 
 
 def _coco_pairs(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -58,7 +58,7 @@ def flickr8k() -> RealExperiment:
     arms = [
         arm for arm in _arms("encoder", {}) if "match" not in arm.settings and "tag_with_region" not in arm.settings
     ]
-    arms = [replace(arm, settings={**arm.settings, "max_steps": 600 * len(arm.reads)}) for arm in arms]
+    arms = [replace(arm, settings={**arm.settings, "max_steps": 300 * len(arm.reads)}) for arm in arms]
     return RealExperiment(
         arms=(Arm(name="as it is", method="start"), *arms), text_encoder="",
         image_encoder="models/mobilenet-v2-1.0-224", captions="data/flickr8k/captions.tsv",
@@ -66,7 +66,7 @@ def flickr8k() -> RealExperiment:
         corpus="data/corpora/enwiki-sample/train.txt.gz", corpus_lines=12000, matching=MatchingConfig(),
         pretraining=PretrainingConfig(
             max_length=64, packed=True,
-            training={"max_steps": 600, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
+            training={"max_steps": 300, "per_device_train_batch_size": 32, "learning_rate": 1e-4, "warmup_steps": 0.1,
                       "weight_decay": 0.01},
         ),
         finetuning=FinetuningConfig(
@@ -84,5 +84,5 @@ def flickr8k() -> RealExperiment:
             "flickr8k": ("captions", "candidates=100", "captions_each=1"), "vqa2": ("coco", "min_answers=3"),
             "nlvr": ("nlvr", "carve=dev"),
         },
-        num_train=1000, seeds=(0, 1, 2),
+        num_train=500, seeds=(0, 1, 2),
     )  # fmt: skip

@@ -1,7 +1,11 @@
 """Is a sentence true of its pictures? NLVR2 (Suhr et al. 2019) asks of two, NLVR (Suhr et al. 2017) of one.
 
 The sentence is read beside each picture by itself, and the vectors of the two readings are classified side by side. A
-data set is a row of `DATASETS`; its official files are JSON lines, whatever they are called.
+data set is a row of `DATASETS`; its official files are JSON lines, whatever they are called. Pre-training for the task
+(Li et al. 2019, section 3.3) goes on with its statements before it is fine-tuned, half of which are false, so that
+nothing is matched:
+
+    sightread unpaired --start encoder --regions regions --captions train.json --pairs --set match=false --out further
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightread.contracts import Row
+from sightread.data.captions import pictures_of_statement
 from sightread.data.encoded_pictures import EncodedPictures, Pictured, PictureTask
 from sightread.data.tables import Layout, Rows, read_records
 from sightread.errors import DataError
@@ -24,11 +29,11 @@ LABELS = ("false", "true")
 
 
 def _read_pairs(path: Path) -> Rows:
-    """NLVR2: `dev-850-0-1` is a sentence of the pictures `dev-850-0-img0` and `dev-850-0-img1`."""
-    rows = read_records(path, kind="jsonl")
-    names = [str(record.get("identifier")).rpartition("-")[0] for _, record in rows]
-    pictures = [(f"{name}-img0", f"{name}-img1") for name in names]
-    return [(where, {**record, "pictures": of}) for (where, record), of in zip(rows, pictures, strict=True)]
+    """NLVR2: of two pictures each."""
+    return [
+        (where, {**record, "pictures": pictures_of_statement(str(record.get("identifier")))})
+        for where, record in read_records(path, kind="jsonl")
+    ]
 
 
 def _read_scenes(path: Path) -> Rows:
