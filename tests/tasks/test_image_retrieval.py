@@ -14,7 +14,7 @@ from sightread.finetuning import FinetuningConfig, FinetuningObjective, predict
 from sightread.metrics import METRICS
 from sightread.modules.single_stream import SingleStream
 from sightread.tasks import image_retrieval, load_task
-from sightread.tasks.image_retrieval import ranks_of
+from sightread.tasks.image_retrieval import ranks_of, read_split
 
 SPLITS = {"train": "012345", "dev": "6789", "test": "abc"}
 CAPTIONS = {
@@ -131,3 +131,14 @@ def test_recalls():
     said = [{"rank": rank, "of": 20} for rank in (1.0, 1.5, 5.0, 12.0)]
     found = METRICS["ranks"].scores(said, ["x"] * 4)
     assert found == {"R@1": 0.25, "R@5": 0.75, "R@10": 0.75, "median_rank": 3.25, "candidates": 20.0}
+
+
+def test_captions_that_lie_beside_a_list_twice_are_read_once(tmp_path):
+    (tmp_path / "captions.tsv").write_text("a.jpg#0\ta dog\na.jpg#1\ta dog\n")
+    (tmp_path / "flickr.token").write_text("a.jpg#0\ta dog\nb.jpg#0\ta cat\n")
+    (tmp_path / "split_dev.txt").write_text("a.jpg\nb.jpg\n")
+    rows = read_split(tmp_path / "split_dev.txt")
+    assert [(row["picture"], row["caption"]) for _, row in rows] == [("a.jpg", "a dog")] * 2 + [("b.jpg", "a cat")]
+    (tmp_path / "captions.tsv").write_text("a.jpg#0\ta dog\nno caption here\n")
+    with pytest.raises(DataError, match=r"1 of 3 captions beside .* are bad.*captions.tsv:2"):
+        read_split(tmp_path / "split_dev.txt")

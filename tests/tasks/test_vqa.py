@@ -71,7 +71,7 @@ def test_official_files(official):
     assert task.answers == ["red"]
 
 
-def test_questions_and_answers_that_do_not_fit(official):
+def test_questions_and_answers_that_do_not_fit(official, tmp_path):
     def other(split, questions, answers):
         if split == "train2014":
             answers[1]["question_id"] = 99
@@ -84,6 +84,12 @@ def test_questions_and_answers_that_do_not_fit(official):
 
     with pytest.raises(DataError, match="is not of VQA's format: KeyError"):
         official(broken).load("train")
+    task = official()
+    (tmp_path / NAMES[1].format("val2014")).unlink()
+    with pytest.raises(
+        DataError, match=r"_val2014_questions.json has its answers in .*_val2014_annotations.json, which"
+    ):
+        task.load("dev")
 
 
 @pytest.fixture

@@ -76,7 +76,8 @@ def nearness(states: States) -> Nearness:
     """
     from sklearn.metrics import silhouette_score
 
-    if len(set(states.classes.tolist())) < 2 or len(set(states.modalities.tolist())) < 2:
+    num_things = len(set(states.classes.tolist()))
+    if not 2 <= num_things < len(states.classes) or len(set(states.modalities.tolist())) < 2:
         raise DataError("nearness is of two things at least, each seen in two modalities; give more text or pictures")
     unit = states.vectors / np.linalg.norm(states.vectors, axis=1, keepdims=True).clip(min=1e-12)
     seen = states.modalities != MODALITIES.index("word")
@@ -115,8 +116,9 @@ def collect(
     names = sorted(store.names, key=lambda name: -store.counts[name])[:things]
     model = model.to(default_device()).eval()
     shuffled = (texts[i] for i in rng.permutation(len(texts)))
-    words = _chosen(((thing, (text, span)) for text in shuffled for thing, span in _mentions(text, names)), each)
-    regions = _chosen(_shown(seen, rng.permutation(len(store)), names), each)
+    named = ((thing, (text, span)) for text in shuffled for thing, span in _mentions(text, names))
+    words = _chosen(named, len(names), each)
+    regions = _chosen(_shown(seen, rng.permutation(len(store)), names), len(names), each)
     found = [
         *(state for batch in _batches(words, batch_size) for state in _of_words(model, tokenizer, batch, max_length)),
         *(state for batch in _batches(regions, batch_size) for state in _of_pictures(model, seen, tokenizer, batch)),
@@ -187,13 +189,15 @@ def _shown(seen: SeenRegions, rows: np.ndarray, names: Sequence[str]) -> Iterato
                 yield things[tag], (row, place)
 
 
-def _chosen(found: Iterable[tuple[int, Any]], each: int) -> list[tuple[int, Any]]:
-    """The first of each thing."""
+def _chosen(found: Iterable[tuple[int, Any]], things: int, each: int) -> list[tuple[int, Any]]:
+    """The first of each of so many things; whoever has enough of all looks no further."""
     taken, chosen = Counter[int](), list[tuple[int, Any]]()
     for thing, where in found:
-        taken[thing] += 1
-        if taken[thing] <= each:
+        if taken[thing] < each:
+            taken[thing] += 1
             chosen.append((thing, where))
+            if len(chosen) == things * each:
+                break
     return chosen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,9 +56,15 @@ def build_regions(
         DataError: If too many pictures are left out.
     """
     check_positive(most=most, shard_size=shard_size)
-    vectors, clock = RegionEncoder(encoder, pooling) if encoder else None, Clock()
+    vectors, clock, seen = RegionEncoder(encoder, pooling) if encoder else None, Clock(), list[int]()
+
+    def made(*of: Any) -> Part:
+        part = _part(*of)
+        seen.append(len(part.ids))
+        return part
+
     parts = (
-        partial(_part, pictures, range(begin, min(begin + shard_size, len(pictures))), detector, vectors, most, clock)
+        partial(made, pictures, range(begin, min(begin + shard_size, len(pictures))), detector, vectors, most, clock)
         for begin in progress(range(0, len(pictures), shard_size), "regions")
     )
     inputs = {"pictures": digest(*pictures.ids), "detector": detector.digest}
@@ -69,7 +76,7 @@ def build_regions(
     )  # fmt: skip
     if seconds := clock.seconds:
         stages = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
-        say(f"{len(store) / sum(seconds.values()):.1f} pictures/s ({stages})")
+        say(f"{sum(seen) / sum(seconds.values()):.1f} pictures/s ({stages})")
     return store
 
 

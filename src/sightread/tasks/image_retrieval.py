@@ -47,10 +47,13 @@ def read_split(path: Path) -> Rows:
         return _read_karpathy(path)
     wanted, skipped = {picture_key(name) for name in read_ids(path)}, Skipped()
     files = [file for pattern in _CAPTIONS for end in ("", ".gz") for file in sorted(path.parent.glob(pattern + end))]
-    return [
-        (where, {"picture": name, "caption": caption})
-        for file in files for name, caption, where in read_pairs(file, skipped) if picture_key(name) in wanted
-    ]  # fmt: skip
+    file_of, rows = dict[str, Path](), Rows()  # a second file with captions of a picture would count them twice
+    for file in files:
+        for name, caption, where in read_pairs(file, skipped):
+            if (key := picture_key(name)) in wanted and file_of.setdefault(key, file) == file:
+                rows.append((where, {"picture": name, "caption": caption}))
+    skipped.check(len(rows) + skipped.count, 0.1, f"captions beside {path}", "mend them")
+    return rows
 
 
 def _read_karpathy(path: Path) -> Rows:

@@ -81,7 +81,9 @@ def read_questions(path: Path) -> Rows:
     questions = read_records(path, part="questions")
     beside = path.with_name(path.name.replace("OpenEnded_", "").replace("_questions.json", "_annotations.json"))
     try:
-        if not beside.is_file():  # as of the test split, whose answers are kept back
+        if not beside.is_file():
+            if "_test" not in path.name:  # the answers of the test split alone are kept back
+                raise DataError(f"{path.name} has its answers in {beside.name}, which is not beside it")
             return [(f"{path} question {record['question_id']}", record) for _, record in questions]
         answers = {record["question_id"]: record for _, record in read_records(beside, part="annotations")}
         asked = [record["question_id"] for _, record in questions]
