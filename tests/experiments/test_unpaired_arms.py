@@ -9,11 +9,12 @@ from sightread.artifacts import MANIFEST
 from sightread.data.regions import RegionStore
 from sightread.data.world import WorldConfig
 from sightread.errors import ConfigError
-from sightread.experiments import world
+from sightread.experiments import one_world
 from sightread.experiments.arms import TEXT_ONLY, Arm
 from sightread.experiments.needs import check_arms
+from sightread.experiments.one_world import COLUMNS, ground_of
 from sightread.experiments.real import RealExperiment
-from sightread.experiments.world import COLUMNS, WorldExperiment, ground_of
+from sightread.experiments.world import WorldExperiment
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig
 from sightread.methods.matching import MatchingConfig
@@ -43,7 +44,7 @@ def tags_read(folder):
 
 
 def test_on_a_world_captions_find_pictures_that_no_arm_was_trained_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(world, "COLUMNS", COLUMNS[:1])
+    monkeypatch.setattr(one_world, "COLUMNS", COLUMNS[:1])
     TINY.run(tmp_path, workers=1, say=lambda _: None)
     folder = tmp_path / "seed-0"
     store, trained = RegionStore(folder / "regions"), ground_of(TINY, 0, folder).captions.pictures.ids

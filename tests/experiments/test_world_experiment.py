@@ -18,9 +18,10 @@ from sightread.data.scenes import ATTRIBUTES
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.data.world import WorldConfig
 from sightread.errors import ConfigError
-from sightread.experiments import world
+from sightread.experiments import one_world, world
 from sightread.experiments.arms import TEXT_ONLY, Arm
-from sightread.experiments.world import COLUMNS, DEMO, WorldExperiment, _handing_looks, ground_of, verdict
+from sightread.experiments.one_world import COLUMNS, _handing_looks, ground_of
+from sightread.experiments.world import DEMO, WorldExperiment, verdict
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig
 from sightread.methods.matching import MatchingConfig
@@ -61,7 +62,7 @@ def demo():
     def run(words):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sightread.recipes.world.demo", lambda: TINY)
-            patch.setattr(world, "COLUMNS", [column for column in COLUMNS if column.name in {"color", "agreement"}])
+            patch.setattr(one_world, "COLUMNS", [column for column in COLUMNS if column.name in {"color", "agreement"}])
             return CliRunner().invoke(app, ["demo", "--seeds", "2", "--workers", "1", *words])
 
     return run
@@ -179,13 +180,18 @@ def minutes(out):
 def test_resuming_does_nothing_twice_and_the_missing_alike(ran, demo, monkeypatch):
     _, out = ran
     arm, ready = out / "seed-1" / "scores" / "voken classification.json", out / "seed-1" / "ready.json"
-    former, results, scored, score = json.loads(arm.read_text()), (out / "results.json").read_text(), [], world._score
+    former, results, scored, score = (
+        json.loads(arm.read_text()),
+        (out / "results.json").read_text(),
+        [],
+        one_world._score,
+    )
     arm.unlink()  # as if it had been stopped in this arm
     (out / MANIFEST).rename(out / RUN)
     ready.write_text(json.dumps(json.loads(ready.read_text()) | {"took": 6000.0}))
     monkeypatch.setattr("sightread.data.world.write_world", None)  # whoever calls it fails
     monkeypatch.setattr("sightread.pretraining.fit", None)
-    monkeypatch.setattr(world, "_score", lambda *args: scored.append((args[1], args[2].name)) or score(*args))
+    monkeypatch.setattr(one_world, "_score", lambda *args: scored.append((args[1], args[2].name)) or score(*args))
     result = demo(["--out", str(out), "--resume"])
     assert result.exit_code == 0, result.output
     assert scored == [(1, "voken classification")] * 2  # both tasks
@@ -228,9 +234,10 @@ def test_the_table_says_all_and_names_what_diverged(monkeypatch, tmp_path):
         diverged = (seed, arm.name, task) == (2, "noise", "color")
         return {"test_accuracy": SCORES[arm.name][seed] if task == "color" else 0.5, "diverged": float(diverged)}
 
-    for name, fake in {"train": trains, "_score": scores, "prepare": lambda *_: (0.0, {}),
-                       "ground_of": lambda _, __, folder: SimpleNamespace(folder=folder),
-                       "_report": lambda *_: tmp_path / "report.html"}.items():  # fmt: skip
+    for name, fake in {"train": trains, "_score": scores,
+                       "ground_of": lambda _, __, folder: SimpleNamespace(folder=folder)}.items():  # fmt: skip
+        monkeypatch.setattr(one_world, name, fake)
+    for name, fake in {"prepare": lambda *_: (0.0, {}), "_report": lambda *_: tmp_path / "report.html"}.items():
         monkeypatch.setattr(world, name, fake)
     replace(TINY, seeds=(0, 1, 2)).run(tmp_path, workers=1, say=lambda _: None)
     *tables, note = (tmp_path / "table.md").read_text().strip().split("\n\n")

@@ -13,9 +13,10 @@ from sightread.errors import ConfigError
 from sightread.experiments import Outcome
 from sightread.experiments.arms import TEXT_ONLY
 from sightread.experiments.needs import check_arms
+from sightread.experiments.one_world import trained
 from sightread.experiments.real import RealExperiment
 from sightread.experiments.trainers import METHODS, config_of
-from sightread.experiments.world import WorldExperiment, _trained
+from sightread.experiments.world import WorldExperiment
 from sightread.recipes import is_recipe, load_recipe, recipe_names
 from sightread.train import training_arguments
 
@@ -36,7 +37,7 @@ def test_a_recipe_is_made_of_what_exists(name):
     assert recipe == load_recipe(name)
     assert len(recipe.arms) > 1
     starts = recipe.starts if isinstance(recipe, RealExperiment) else {*recipe.encoders, TEXT_ONLY.name}
-    check_arms([_trained(arm) for arm in recipe.arms], starts, recipe.pretraining)
+    check_arms([trained(arm) for arm in recipe.arms], starts, recipe.pretraining)
     if isinstance(recipe, RealExperiment):
         assert set(recipe.tokenizers) <= set(recipe.starts)
         assert recipe.tasks or recipe.test_corpus or recipe.passages
@@ -45,7 +46,7 @@ def test_a_recipe_is_made_of_what_exists(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_settings_are_those_of_their_methods(name, tmp_path):
     recipe = load_recipe(name)
-    for arm in map(_trained, recipe.arms):
+    for arm in map(trained, recipe.arms):
         if METHODS[arm.method].config:
             config = config_of(arm, recipe.pretraining)
             training = getattr(config, "training", {})
