@@ -8,14 +8,13 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoTokenizer,
-    CLIPConfig,
-    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
 )
 
 from byte_clip import byte_tokenizer
+from clip_models import build_model
 from pretraining_runs import TRAINING, VOCAB, overfits, recorded, resumes_exactly, tiny_model
 from sightread.artifacts import digest_file
 from sightread.contracts import IGNORED
@@ -207,7 +206,7 @@ def test_settings_and_models_that_cannot_be_are_refused(corpus, text_encoder_fol
     CLIPTextModel(TOWER).save_pretrained(tmp_path / "tower")
     CLIP.save_pretrained(tmp_path / "tower")
     for folder, kept in (("whole", lambda name: name != PROJECTION), ("half", lambda name: "layers.0" not in name)):
-        save_without(CLIPModel(CLIPConfig(text_config=TOWER.to_dict(), projection_dim=8)), tmp_path / folder, kept)
+        save_without(build_model("clip", CLIP, 16), tmp_path / folder, kept)
     for folder, message in (
         (tmp_path / "whole", "without its text_projection"),
         (tmp_path / "half", "lacks 16 weights of a CLIP"),

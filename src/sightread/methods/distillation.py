@@ -190,8 +190,11 @@ def load_clip(name: str | Path, projected: bool = True) -> Any:
     """
     if (kind := model_type(name)) not in ("clip", "clip_text_model"):
         raise ArtifactError(f"{name} is of the kind {kind!r}; give a CLIP, or make one: sightread towers")
-    model, found = load_model(name, "CLIPTextModelWithProjection", output_loading_info=True)
-    missing = {*found["missing_keys"]}.difference(() if projected else (_PROJECTION,))
+    whole = kind == "clip"
+    loaded, found = load_model(name, "CLIPModel" if whole else "CLIPTextModelWithProjection", output_loading_info=True)
+    model = _text_side(loaded) if whole else loaded
+    missing = {key for key in found["missing_keys"] if key.startswith("text_")}
+    missing -= {_PROJECTION} if not projected else set()
     if missing == {_PROJECTION}:
         raise ArtifactError(
             f"{name} is a text tower without its text_projection; give the whole CLIP, or set clip_projection=false to "
@@ -200,6 +203,15 @@ def load_clip(name: str | Path, projected: bool = True) -> Any:
     if missing:
         raise ArtifactError(f"{name} lacks {len(missing)} weights of a CLIP's text tower, {min(missing)} among them")
     return model
+
+
+def _text_side(clip: Any) -> Any:
+    """The text tower of a whole CLIP, whose config has the width of the joint space."""
+    config = clip.config.text_config
+    config.projection_dim = clip.config.projection_dim
+    side = CLIPTextModelWithProjection(config)
+    side.text_model, side.text_projection = clip.text_model, clip.text_projection
+    return side
 
 
 def load_clip_text(name: str | Path, projected: bool) -> tuple[Any, nn.Linear | None]:
