@@ -185,6 +185,7 @@ def test_resuming_leaves_finished_seeds_alone(interrupted, tmp_path, monkeypatch
     assert resumed == whole  # as if never interrupted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kill_when")  # its server of processes that have imported torch
 def test_seeds_side_by_side(task, encoder_folder, tmp_path, monkeypatch):
     """All is as on one thread, one after the other; a seed that fails leaves the others done, and can be made up."""

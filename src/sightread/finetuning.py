@@ -380,6 +380,7 @@ def _read(
     name: str | Path, task: Task, config: FinetuningConfig, also: Mapping[str, Task] | None
 ) -> tuple[Any, Any, TaskData]:
     tokenizer, regions = load_tokenizer(name), _regions(task)
+    seed_everything(0)  # so that what a checkpoint lacks, a head that no task reads among it, is the same when resumed
     start = (
         SingleStream.from_pretrained(name, region_width=regions.width) if regions is not None else load_encoder(name)
     )

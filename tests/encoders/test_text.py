@@ -46,7 +46,7 @@ def outputs(encoder):
         return encoder(*batch())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)])
 def test_it_can_be_sent_to_another_process(text_encoder_folder, dtype):
     encoder = TextEncoder.from_pretrained(text_encoder_folder, (-2, -1)).to(dtype).eval()
     expected = outputs(encoder)

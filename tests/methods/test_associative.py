@@ -177,6 +177,7 @@ def test_no_pictures_at_all_is_the_control(corpus, association, pictures, text_e
     assert not (out / "encoder" / "association").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(
     corpus, association, pictures, text_encoder_folder, monkeypatch, tmp_path
 ):

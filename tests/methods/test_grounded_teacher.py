@@ -144,6 +144,7 @@ def test_arm_and_control_read_alike(corpus, teacher, text_encoder_folder, monkey
     assert kept.config.hidden_size == 16
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(corpus, teacher, text_encoder_folder, monkeypatch, tmp_path):
     config = replace(CONFIG, training={**TRAINING, "save_strategy": "steps", "save_steps": 3})
 

@@ -181,6 +181,7 @@ def test_what_comes_out_is_an_encoder(corpus, seen, strategy, tmp_path):
     assert encoder.cross_modal.num_images == (strategy == "both")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(corpus, seen, monkeypatch, tmp_path):
     config = replace(CONFIG, training={**TRAINING, "save_strategy": "steps", "save_steps": 3})
 

@@ -183,6 +183,7 @@ def test_arm_and_control_read_alike(corpus, captions, features, text_encoder_fol
     assert tensors.is_file()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(
     corpus, captions, features, text_encoder_folder, monkeypatch, tmp_path
 ):

@@ -104,6 +104,7 @@ def test_the_first_batches_are_against_all_negatives(monkeypatch):
     assert objective.seen == 6
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(captions, words, image_encoder, monkeypatch, tmp_path):
     def train(name, **more):
         return semantic_visual.train(

@@ -94,6 +94,7 @@ def test_what_comes_out_is_a_clip_text_tower_and_a_map_of_images(captions, encod
         TowersObjective.load(out / "encoder")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(captions, encoder, monkeypatch, tmp_path):
     config = replace(CONFIG, training={**TRAINING, "max_steps": 6, "save_strategy": "steps", "save_steps": 3})
 

@@ -281,6 +281,7 @@ def test_what_comes_out_is_a_text_encoder_and_more(sources, store, text_encoder_
     )  # it went on from there
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(sources, store, text_encoder_folder, monkeypatch, tmp_path):
     config = replace(CONFIG, training={**TRAINING, "max_steps": 7, "save_strategy": "steps", "save_steps": 3})
 

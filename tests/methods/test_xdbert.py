@@ -316,6 +316,7 @@ def test_tasks_take_all_of_them(adapted, clip, world_folder, folder, tmp_path):
     assert 0 <= scores["dev_accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumed_equals_the_whole_one(corpus, text_encoder_folder, clip, monkeypatch, tmp_path):
     config = replace(CONFIG, training={**TRAINING, "max_steps": 5, "save_strategy": "steps", "save_steps": 3})
 

@@ -109,6 +109,16 @@ def test_a_frozen_encoder_is_run_once_a_sequence(toys, text_encoder_folder, tmp_
     assert sum(seen) == 2 * 24
 
 
+def test_an_encoder_that_has_seen_nothing_is_resumed(toys, text_encoder_folder, tmp_path):
+    config = FinetuningConfig(max_length=32, training={**TRAINING, "max_steps": 1})
+    for _ in range(2):
+        torch.manual_seed(torch.initial_seed() + 1)  # another process
+        scores = finetune_seeds(
+            text_encoder_folder, toys["nlvr2"](), seeds=[0], config=config, out=tmp_path / "out", resume=True
+        )
+    assert len(scores["dev_accuracy"].scores) == 1
+
+
 def test_pictures_that_are_not_there_are_left_out_and_told(text_encoder_folder, tmp_path):
     """By the command line, whose options reach the task; without tags and with, the regions of other digests."""
     dataset, pictures, _ = TOYS["vqa2"](tmp_path)

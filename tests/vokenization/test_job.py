@@ -358,6 +358,7 @@ def test_a_full_disk_is_told_and_the_job_can_go_on(corpus, vokenizer, tmp_path, 
     assert contents(tmp_path / "vokens") == whole
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_a_code_of_its_own(vokenizer_folder, world_folder, tmp_path):
     text = (world_folder / "corpus.txt").read_text().splitlines()
     lines = [" ".join(keyed_rng(i).permutation(text)[:20]) for i in range(2_000)]

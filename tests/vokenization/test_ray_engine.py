@@ -48,6 +48,7 @@ def essence(made):
     return made.index, made.data, made.counts.tokens, made.counts.used.tolist(), made.counts.pairs.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # seven interpreters begin, one after another where the machine is busy
 def test_the_same_shards_though_a_worker_is_killed(ray, vokenizer_folder, world_folder, tmp_path):
     work = Vokenize(Vokenizer.from_pretrained(vokenizer_folder))
