@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel
 from typer.testing import CliRunner
 
 from picture_tasks import TOYS, look, write_store
@@ -111,10 +112,12 @@ def test_a_frozen_encoder_is_run_once_a_sequence(toys, text_encoder_folder, tmp_
 
 def test_an_encoder_that_has_seen_nothing_is_resumed(toys, text_encoder_folder, tmp_path):
     config = FinetuningConfig(max_length=32, training={**TRAINING, "max_steps": 1})
+    for part in (AutoModel.from_pretrained(text_encoder_folder), load_tokenizer(text_encoder_folder)):
+        part.save_pretrained(tmp_path / "bare")  # without the head of a language model
     for _ in range(2):
         torch.manual_seed(torch.initial_seed() + 1)  # another process
         scores = finetune_seeds(
-            text_encoder_folder, toys["nlvr2"](), seeds=[0], config=config, out=tmp_path / "out", resume=True
+            tmp_path / "bare", toys["nlvr2"](), seeds=[0], config=config, out=tmp_path / "out", resume=True
         )
     assert len(scores["dev_accuracy"].scores) == 1
 

@@ -259,6 +259,7 @@ def test_a_run_stopped_while_it_translates_is_not_trained_again(data, whole, tmp
     assert weights_and_predictions(tmp_path / "scores") == weights_and_predictions(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumed_equals_the_uninterrupted_one(data, whole, tmp_path, kill_when):
     killed = tmp_path / "scores"
     kill_when(
