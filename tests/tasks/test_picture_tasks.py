@@ -114,8 +114,8 @@ def test_an_encoder_that_has_seen_nothing_is_resumed(toys, text_encoder_folder, 
     config = FinetuningConfig(max_length=32, training={**TRAINING, "max_steps": 1})
     for part in (AutoModel.from_pretrained(text_encoder_folder), load_tokenizer(text_encoder_folder)):
         part.save_pretrained(tmp_path / "bare")  # without the head of a language model
-    for _ in range(2):
-        torch.manual_seed(torch.initial_seed() + 1)  # another process
+    for process in range(2):
+        torch.manual_seed(process)
         scores = finetune_seeds(
             tmp_path / "bare", toys["nlvr2"](), seeds=[0], config=config, out=tmp_path / "out", resume=True
         )
