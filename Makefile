@@ -23,12 +23,21 @@ test: .venv/installed ## Run the default test suite
 test-all: .venv/installed ## Run slow tests too, and those on real data if SIGHTREAD_DATA is set
 	$(BIN)/python -m pytest -n 2 -m "not gpu"
 
+test-slow: .venv/installed ## Run the slow tests alone
+	$(BIN)/python -m pytest -n 2 -m "slow and not gpu and not realdata"
+
+test-web: .venv/installed ## Test the page in a headless Chromium, if there is one
+	$(BIN)/python -m pytest -m web tests/web
+
 check: .venv/installed ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/installed ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: .venv/installed ## Time search, vokenization, revokenization and the voken loss on this machine
 	$(BIN)/python benchmarks/all.py
 
-.PHONY: help install demo test test-all check bench
+.PHONY: help install demo test test-all test-slow test-web check docs bench

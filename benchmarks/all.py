@@ -1,5 +1,6 @@
 """All benchmarks but fine-tuning's on this machine, in one table: `make bench`."""
 
+import corpora
 import grounded
 import search
 import voken_loss
@@ -8,4 +9,4 @@ from measuring import table
 import vokenization
 
 if __name__ == "__main__":
-    table([*search.rows(), *vokenization.rows(), *voken_loss.rows(), *grounded.rows()])
+    table([*search.rows(), *vokenization.rows(), *voken_loss.rows(), *grounded.rows(), *corpora.rows()])

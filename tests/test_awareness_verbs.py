@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sightread.association.folder import load_association
-from sightread.association.words import words_of
 from sightread.cli import app
+from sightread.data.words import words_of
 from sightread.grounded import load_encoder
 from sightread.runtime import keyed_rng
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import typer
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
@@ -18,8 +17,8 @@ from sightread.data.regions import RegionStore
 from sightread.data.voken_corpus import VokenCorpus
 from sightread.encoders.text import build_word_tokenizer
 from sightread.vokenizer import Vokenizer
+from verbs import VERBS
 
-VERBS = list(typer.main.get_command(app).commands)
 STEPS = "--set max_steps=3 --set per_device_train_batch_size=8"
 BLOCKS = f"{STEPS} --set max_length=48 --set logging_steps=1"
 WORLD = "num_scenes=16 num_sentences=40 sentences_per_noun=1 harm_examples=8 image_size=32"
@@ -68,6 +67,24 @@ COMMANDS = {  # in order; {…} are folders
     f" --pictures {{dir}}/pictures --set num_images=2 {BLOCKS} --out {{dir}}/associative",
     "finetune": "finetune --encoder {dir}/regression/encoder --task world --data {dir}/world/tasks/color --seeds 2"
     f" --set pooling=mean {STEPS} --out {{dir}}/scores",
+    "analyze corpora": "analyze corpora text={dir}/world/corpus.txt captions={dir}/world/captions.tsv"
+    " --captions captions --workers 1 --out {dir}/corpora",
+    "serve": "serve --vokenizer tokens={dir}/vokenizer --vokenizer {dir}/clip-vokenizer --captions {dir}/world"
+    " --corpus {dir}/vokens --port 0 --check",
+    "analyze vokens": "analyze vokens {dir}/vokens-top --least 1 --out {dir}/voken-statistics",
+    "analyze similarity": "analyze similarity one={text_encoder} {dir}/regression/encoder --text {dir}/world/corpus.txt"
+    " --out {dir}/similarity",
+    "analyze weights": "analyze weights {dir}/regression {dir}/noise --start {text_encoder} --out {dir}/weights",
+    "analyze modalities": "analyze modalities {dir}/unpaired/encoder --regions {dir}/regions"
+    " --text {dir}/world/captions.tsv --things 3 --each 4 --out {dir}/modalities",
+    "analyze attention": "analyze attention 'the red box is large .' --encoder {dir}/associative/encoder"
+    " --out {dir}/attention",
+    "analyze gain": "analyze gain control={dir}/scores {dir}/scores --data world={dir}/world/tasks/color"
+    " --types {dir}/corpora/grounded-types.tsv --out {dir}/gain",
+    "report": "report {dir}/regression {dir}/lm {dir}/scores {dir}/vokenizer --sentence 'a red box'"
+    " --out {dir}/report.html",
+    "card": "card {dir}/regression --scores {dir}/scores --out {dir}/card.md",
+    "push": "push {dir}/vokenizer --to user/vokenizer --check",
     "show": "show 'the red box is large .' --vokenizer {dir}/vokenizer --k 3 --out {dir}/strip",
 }  # fmt: skip
 
@@ -119,12 +136,12 @@ def test_help(verb, monkeypatch):
     shown = " ".join(result.stdout.split())
     if verb:
         assert f"Example: sightread {verb} " in shown
-        for parameter in typer.main.get_command(app).commands[verb].params:
+        for parameter in VERBS[verb].params:
             assert (parameter.metavar or parameter.opts[0].removeprefix("sentence")) in shown
             if isinstance(parameter.default, int | float | str) and not isinstance(parameter.default, bool):
                 assert f"[default: {parameter.default}]" in shown
     else:
-        assert all(name in shown for name in VERBS)
+        assert all(name.split()[0] in shown for name in VERBS)
 
 
 def test_help_loads_nothing_heavy():
@@ -278,6 +295,25 @@ def test_show_writes_a_page_and_a_picture(out, results):
         assert picture.size == (6 * 104 + 8, 164)
 
 
+def test_analyses_tell_and_draw(out, results):
+    assert results["analyze corpora"].splitlines()[0].startswith("| corpus | tokens | sentences |")
+    assert "tokens of" in results["analyze vokens"]
+    noise = next(line for line in results["analyze weights"].splitlines() if line.startswith("| noise |"))
+    assert float(noise.split(" | ")[1]) == pytest.approx(report(out / "noise")["distance"], rel=1e-3)
+    assert results["analyze attention"].split() == [f"{out}/attention.svg", f"{out}/attention.pdf"]
+    assert "| world | " in results["analyze gain"]
+    for kind in ("similarity", "weights", "gain"):
+        assert {path.name for path in (out / kind).iterdir()} >= {f"{kind}.{s}" for s in ("md", "json", "svg", "pdf")}
+    assert "two, the control's" in sightread("analyze gain a --data b=c --types d --out e").stderr
+
+
+def test_a_report_is_one_page(out, results):
+    assert results["report"].strip() == str((out / "report.html").resolve())
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == 3
+    assert all(told in page for told in ("Learning curves", "voken loss", "Made with sightread", "accuracy, "))
+
+
 def test_show_puts_associations_side_by_side(out, folders, results):
     command = (
         "show 'the red box is large .' --association words={dir}/association --association again={dir}/association"
@@ -286,6 +322,33 @@ def test_show_puts_associations_side_by_side(out, folders, results):
     assert result.stdout.split() == [f"{out}/found.html", f"{out}/found.png"], result.output
     assert (out / "found.html").read_text().count("<b>") == 2
     assert sightread("show 'a box' --out {dir}/nothing", **folders).exit_code == 2
+
+
+def test_the_page_is_checked_before_anybody_asks(folders, results):
+    assert re.fullmatch(
+        r"tokens \(16 pictures\), clip-vokenizer \(6 pictures\) at http://127\.0\.0\.1:\d+\n", results["serve"]
+    )
+    again = sightread(
+        "serve --vokenizer {dir}/vokenizer --vokenizer x/vokenizer={dir}/vokenizer --port 0 --check", **folders
+    )
+    assert again.exit_code == 0
+    twice = sightread(
+        "serve --vokenizer {dir}/vokenizer --vokenizer vokenizer={dir}/vokenizer --port 0 --check", **folders
+    )
+    assert (twice.exit_code, "name them: --vokenizer name=folder" in twice.stderr) == (2, True)
+    other = sightread("serve --vokenizer {dir}/clip-vokenizer --corpus {dir}/vokens --port 0 --check", **folders)
+    assert (other.exit_code, "of no vokenizer here" in other.stderr) == (2, True)
+
+
+def test_a_card_tells_the_scores_and_what_would_go_up_is_said(out, folders, results):
+    assert results["card"].strip() == str((out / "card.md").resolve())
+    assert "accuracy (mean of 2 seeds" in (out / "card.md").read_text()
+    again = sightread(COMMANDS["card"], **folders)
+    assert (again.exit_code, "give --overwrite" in again.stderr) == (2, True)
+    header, *paths = results["push"].splitlines()
+    assert header == f"{len(paths)} files would go to user/vokenizer:"
+    assert {"README.md", "heads.safetensors", "text_encoder/tokenizer.json"} <= set(paths)
+    assert not [path for path in paths if path.startswith("bank/")]
 
 
 def test_pictures_come_as_so_many_regions(out, results):
@@ -334,8 +397,10 @@ def test_what_an_association_lacks_is_said_before_its_folder_is_begun(out, folde
     assert not (out / "scene").exists()
 
 
-MADE_AT_ONCE = ["world", "bank", "clip", "associate", "passages"]
-RESUMABLE = [name for name in COMMANDS if name not in {*MADE_AT_ONCE, "retrieval", "show"}]
+ANALYSES = [name for name in COMMANDS if name.startswith("analyze ") and name != "analyze attention"]
+MADE_AT_ONCE = ["world", "bank", "clip", "associate", "passages", *ANALYSES]
+NO_FOLDER = ["retrieval", "analyze attention", "report", "card", "push", "serve", "show"]
+RESUMABLE = [name for name in COMMANDS if name not in {*MADE_AT_ONCE, *NO_FOLDER}]
 
 
 @pytest.mark.parametrize("name", [*RESUMABLE, *MADE_AT_ONCE])

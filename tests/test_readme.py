@@ -1,4 +1,4 @@
-"""What the texts say can be typed: every command parses, every target and every imported name exists."""
+"""What the texts say can be typed: every command parses, every target, imported name and link exists."""
 
 import ast
 import importlib
@@ -8,16 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import typer
 
 import sightread
-from sightread.cli import app
 from sightread.recipes import load_recipe
+from verbs import CLI, VERBS
 
 ROOT = Path(__file__).parent.parent
 SRC = Path(sightread.__file__).parent
 README = ROOT / "README.md"
-CLI = typer.main.get_command(app)
+DOCS = sorted((ROOT / "docs").glob("**/*.md"))
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ )?(?:\S*/)?sightread (?=[\w-])(?P<words>(?:.*\\\n)*.*)$", re.MULTILINE)
@@ -26,7 +25,7 @@ MENTION = re.compile(r"`sightread (?P<words>[a-z-][^`]*)`")
 
 def markdown_texts():
     """(place, commands to type, prose) of the README and the docs."""
-    for path in [README, *sorted((ROOT / "docs").glob("**/*.md"))]:
+    for path in [README, *DOCS]:
         text = path.read_text()
         fenced = "\n".join(body for _, body in FENCE.findall(text))
         yield path.relative_to(ROOT).as_posix(), fenced, FENCE.sub("", text)
@@ -56,6 +55,11 @@ def commands():
 COMMANDS = list(commands())
 
 
+def verb_of(words):
+    """The verb that a command begins with: a word, or two where the first is a group."""
+    return " ".join(words[: 1 if words[0] in VERBS else 2])
+
+
 @pytest.mark.parametrize(("place", "words", "complete"), COMMANDS, ids=[f"{c[0]}: {' '.join(c[1])}" for c in COMMANDS])
 def test_commands_parse(place, words, complete):
     options = {option for parameter in CLI.params for option in parameter.opts} | {"--help", "-h"}
@@ -63,9 +67,10 @@ def test_commands_parse(place, words, complete):
         words = words[1:]
     if not words:
         return
-    verb, *arguments = words
-    assert verb in CLI.commands, f"{place}: no verb {verb!r}; there are {', '.join(CLI.commands)}"
-    command = CLI.commands[verb]
+    verb = verb_of(words)
+    arguments = words[len(verb.split()) :]
+    assert verb in VERBS, f"{place}: no verb {verb!r}; there are {', '.join(VERBS)}"
+    command = VERBS[verb]
     known = {option for parameter in command.params for option in parameter.opts} | options
     given = {word.partition("=")[0] for word in arguments if word.startswith("-")}
     assert given <= known, f"{place}: `sightread {verb}` has no {', '.join(given - known)}"
@@ -84,6 +89,7 @@ def check_settings(verb, parameters):
     from sightread.methods.joint_masked import JointConfig
     from sightread.methods.lexical_contrast import ContrastConfig
     from sightread.methods.matching import MatchingConfig
+    from sightread.methods.unpaired import UnpairedConfig
     from sightread.methods.voken import VokenConfig
     from sightread.probes.results import ProbeConfig
     from sightread.tasks.translation import TranslationConfig
@@ -92,6 +98,7 @@ def check_settings(verb, parameters):
         "world": WorldConfig, "match": MatchingConfig, "pretrain": VokenConfig, "contrast": ContrastConfig,
         "distill": DistillationConfig, "finetune": FinetuningConfig, "translate": TranslationConfig,
         "probe": ProbeConfig, "joint": JointConfig, "associative": GroundingConfig, "find": GroundingConfig,
+        "unpaired": UnpairedConfig,
     }  # fmt: skip
     if settings := parameters.get("settings"):
         override(load_recipe(parameters["runs"][0]) if verb == "compare" else configs[verb](), settings)
@@ -103,29 +110,36 @@ def test_the_readme_shows_commands():
 
 
 def test_every_verb_shows_an_example():
-    helped = {place.split()[-1]: words[0] for place, words, _ in COMMANDS if place.startswith("src/sightread/cli/")}
-    assert helped == {verb: verb for verb in CLI.commands}
+    helped = {p.split()[-1]: verb_of(words) for p, words, _ in COMMANDS if p.startswith("src/sightread/cli/")}
+    assert helped == {verb.split()[-1]: verb for verb in VERBS}
 
 
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    text = README.read_text()
+    text = "\n".join(path.read_text() for path in [README, *DOCS])
     named = set(re.findall(r"(?:`|^\$? ?)make ([a-z][a-z-]*)", text, re.MULTILINE))
-    assert named <= targets, f"README names make {', '.join(named - targets)}"
+    assert named <= targets, f"README or docs name make {', '.join(named - targets)}"
     assert "demo" in targets
 
 
-@pytest.mark.parametrize("code", [body for kind, body in FENCE.findall(README.read_text()) if kind in {"python", "py"}])
-def test_python_blocks_compile_and_their_names_exist(code):
+def programs():
+    """(place, code) of the Python blocks of README and docs, and of the examples."""
+    for path in [README, *DOCS]:
+        yield from ((path.name, body) for kind, body in FENCE.findall(path.read_text()) if kind in {"python", "py"})
+    yield from ((path.name, path.read_text()) for path in sorted((ROOT / "examples").glob("*.py")))
+
+
+@pytest.mark.parametrize(("place", "code"), programs())
+def test_python_blocks_compile_and_their_names_exist(place, code):
     tree = ast.parse(code)
-    compile(tree, "README.md", "exec")
+    compile(tree, place, "exec")
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "sightread":
             module = importlib.import_module(node.module)
             missing = [a.name for a in node.names if not (hasattr(module, a.name) or submodule(node.module, a.name))]
-            assert not missing, f"README imports {missing} from {node.module}"
+            assert not missing, f"{place} imports {missing} from {node.module}"
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sightread":
-            assert hasattr(sightread, node.attr), f"README uses sightread.{node.attr}"
+            assert hasattr(sightread, node.attr), f"{place} uses sightread.{node.attr}"
 
 
 def submodule(package, name):

@@ -2,9 +2,7 @@ import copy
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -238,31 +236,6 @@ def test_a_max_length_without_room_for_a_token_is_refused(vokenizer_folder, tmp_
     manifest.write_text(manifest.read_text().replace('"max_length": 24', '"max_length": 2'))
     with pytest.raises(ConfigError, match="max_length"):
         Vokenizer.from_pretrained(tmp_path / "vokenizer")(["the box"])
-
-
-class LocalHub:
-    """Stands in for the Hub: repositories are folders below `root`."""
-
-    root: Path
-    created: list = []  # noqa: RUF012
-
-    def create_repo(self, repo_id, *, exist_ok, **kwargs):
-        assert exist_ok
-        self.created.append((repo_id, kwargs))
-
-    def upload_folder(self, *, repo_id, folder_path):
-        assert repo_id in [name for name, _ in self.created]
-        shutil.copytree(folder_path, self.root / repo_id)
-
-
-def test_the_hub_and_back(vokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(LocalHub, "root", tmp_path, raising=False)
-    monkeypatch.setattr(LocalHub, "created", [])
-    monkeypatch.setattr(huggingface_hub, "HfApi", LocalHub)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name: str(tmp_path / name))
-    vokenizer.push_to_hub("user/vokenizer", private=True)
-    assert LocalHub.created == [("user/vokenizer", {"private": True})]
-    assert answers(Vokenizer.from_pretrained("user/vokenizer")) == answers(vokenizer)
 
 
 def test_a_repository_that_cannot_be_had_is_an_error_of_ours():

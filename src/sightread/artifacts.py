@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sightread.errors import ArtifactError
+from sightread.origin import made_with
 
 FORMAT = 1
 MANIFEST, RUN = "manifest.json", "run.json"
@@ -88,6 +89,7 @@ class Artifact:
         config: The settings it was made with, JSON values.
         inputs: Digests of what it was made from, by name.
         report: What its making found: counts, skipped items, seconds. Empty until finished.
+        made_with: What finished it, see `origin`; empty if that is not known.
         finished: Whether the manifest is there.
     """
 
@@ -97,6 +99,7 @@ class Artifact:
         self.config: dict[str, Any] = header["config"]
         self.inputs: dict[str, str] = header["inputs"]
         self.report: dict[str, Any] = header.get("report", {})
+        self.made_with: dict[str, str] = header.get("made_with", {})
         self.finished = finished
 
     @classmethod
@@ -176,11 +179,20 @@ class Artifact:
             raise ArtifactError(f"{path} has format {header['format']}, this version reads up to {FORMAT}; upgrade")
         return cls(path, header, finished=True)
 
+    @classmethod
+    def at(cls, path: Path) -> Artifact:
+        """What lies in a folder, of whatever kind, finished or not; raises `ArtifactError` if there is nothing."""
+        for name in (MANIFEST, RUN):
+            if (path / name).is_file():
+                return cls(path, _read_header(path / name), finished=name == MANIFEST)
+        raise ArtifactError(f"{path} is {_NEVER_DELETE}")
+
     def finish(self, report: Mapping[str, Any] | None = None) -> Path:
         """Write the manifest, which makes the folder whole; returns its path."""
-        self.report = dict(report or {})
+        self.report, self.made_with = dict(report or {}), made_with()
         header = {
-            "kind": self.kind, "format": FORMAT, "config": self.config, "inputs": self.inputs, "report": self.report
+            "kind": self.kind, "format": FORMAT, "config": self.config, "inputs": self.inputs, "report": self.report,
+            "made_with": self.made_with,
         }  # fmt: skip
         with writing(self.path / MANIFEST):
             write_atomic(self.path / MANIFEST, json.dumps(header, indent=1, default=str))

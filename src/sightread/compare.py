@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightread.artifacts import write_atomic
+from sightread.errors import DataError
 from sightread.metrics import METRICS, translation_signatures
 from sightread.runs import TaskRuns
 from sightread.statistics import (
@@ -115,6 +116,18 @@ class Comparison:
         }
         return json.dumps({**told, "arms": arms}, indent=1)
 
+    @classmethod
+    def from_json(cls, text: str) -> Comparison:
+        """What `to_json` wrote; raises `DataError` if it is something else."""
+        try:
+            told = json.loads(text)
+            columns = [Column(name, chance) for name, chance in told["chance"].items()]
+            scores = {arm: {c.name: cells[c.name]["scores"] for c in columns} for arm, cells in told["arms"].items()}
+            others = {name: told[name] for name in ("controls", "diverged", "seconds")}
+            return cls(columns, told["seeds"], scores, **others)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"these are no results of a comparison ({type(error).__name__}: {error})") from error
+
     def markdown(self) -> str:
         """The tables in Markdown: scores; differences to the control, paired by seed; what diverged."""
         names = [column.name.replace("_", " ") for column in self.columns]
@@ -160,22 +173,28 @@ def write_report(
     """
     from sightread.analysis.strips import as_html
 
-    columns = comparison.columns
-    arms = list(comparison.scores)
     page = render(
-        "report.html", title=title, verdict=verdict, explanation=explanation, columns=columns, seeds=comparison.seeds,
-        rows=[{"arm": arm, "cells": [comparison.summary(arm, c.name) for c in columns]} for arm in arms],
-        differences=[
-            {"arm": f"{arm} − {comparison.control_of(arm)}",
-             "cells": [comparison.difference(arm, c.name) for c in columns]}
-            for arm in arms[1:]
-        ],
-        plots=[{"name": c.name, "panel": _panel(comparison, c)} for c in columns],
+        "report.html", title=title, verdict=verdict, explanation=explanation, found=html_values(comparison),
         strips=[[as_html(token) for token in strip] for strip in strips], strips_explanation=strips_explanation,
         facts=facts,
     )  # fmt: skip
     write_atomic(path, page)
     return path
+
+
+def html_values(comparison: Comparison) -> dict[str, Any]:
+    """Scores, differences and plots for a template."""
+    columns, arms = comparison.columns, list(comparison.scores)
+    return {
+        "columns": columns, "seeds": comparison.seeds,
+        "rows": [{"arm": arm, "cells": [comparison.summary(arm, c.name) for c in columns]} for arm in arms],
+        "differences": [
+            {"arm": f"{arm} − {comparison.control_of(arm)}",
+             "cells": [comparison.difference(arm, c.name) for c in columns]}
+            for arm in arms[1:]
+        ],
+        "plots": [{"name": c.name, "panel": _panel(comparison, c)} for c in columns],
+    }  # fmt: skip
 
 
 def _panel(comparison: Comparison, column: Column) -> dict[str, Any]:

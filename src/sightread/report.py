@@ -161,15 +161,26 @@ def as_json(comparison: RunComparison) -> str:
 
 def as_html(comparison: RunComparison) -> str:
     """A self-contained page: an overview, and for each task its numbers and a plot of scores and differences."""
+    return render("comparison.html", found=html_values(comparison))
+
+
+def html_values(comparison: RunComparison, arms: Sequence[str] = ()) -> dict[str, Any]:
+    """A comparison for a template.
+
+    Args:
+        comparison: What is shown.
+        arms: Encoders in the order of their colours; by default its own.
+    """
     checkpoints: dict[str, list[str]] = {arm: [] for arm in comparison.arms}
     for cell in comparison.cells.values():
         if cell.runs.encoder not in checkpoints[cell.runs.arm]:
             checkpoints[cell.runs.arm].append(cell.runs.encoder)
-    return render(
-        "comparison.html", arms=comparison.arms, control=comparison.control, header=HEADER, missing=NONE,
-        tasks=[_task(column, comparison) for column in comparison.columns], checkpoints=checkpoints,
-        verdicts=comparison.verdicts(), explanation=explanation(comparison.control), notes=comparison.notes(),
-    )  # fmt: skip
+    return {
+        "arms": comparison.arms, "control": comparison.control, "header": HEADER, "missing": NONE,
+        "tasks": [_task(column, comparison, arms or comparison.arms) for column in comparison.columns],
+        "checkpoints": checkpoints, "verdicts": comparison.verdicts(),
+        "explanation": explanation(comparison.control), "notes": comparison.notes(),
+    }  # fmt: skip
 
 
 def write_comparison(out: Path, comparison: RunComparison) -> list[Path]:
@@ -239,9 +250,9 @@ def _summary_of(cell: Cell) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _task(column: str, comparison: RunComparison) -> dict[str, Any]:
+def _task(column: str, comparison: RunComparison, arms: Sequence[str]) -> dict[str, Any]:
     cells = comparison.column(column)
-    colors = [list(comparison.arms).index(cell.runs.arm) for cell in cells]
+    colors = [list(arms).index(cell.runs.arm) for cell in cells]
     scores = [bar_of(cell.runs.arm, color, cell.summary) for color, cell in zip(colors, cells, strict=True)]
     panels = [panel(scores, left=190, width=250, reference=None)]
     apart = [

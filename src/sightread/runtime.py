@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sightread.origin import processor
+
 T = TypeVar("T")
 
 
@@ -142,14 +144,9 @@ def machine() -> dict[str, str]:
     import torch
     import transformers
 
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "processor": model,
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "gpu": gpu,
         "python": platform.python_version(),

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback, get_reporting_integration_callbacks
 
 from sightread.artifacts import CHECKPOINTS
 from sightread.contracts import Examples, Objective
 from sightread.errors import ConfigError
 from sightread.runtime import default_device, keyed_rng, seed_everything
 
-LOG = "log.jsonl"
+LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 
 
 class TrainingLog(list[dict[str, float]]):
@@ -49,7 +50,8 @@ def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) 
     """TrainingArguments for a run in `folder`, with our defaults beneath the user's settings.
 
     Raises:
-        ConfigError: If a setting is wrong or contradicts another, or one process would use many GPUs.
+        ConfigError: If a setting is wrong or contradicts another, if what it is to report to is not installed, or if
+            one process would use many GPUs.
     """
     interactive = sys.stderr.isatty()
     defaults = {
@@ -60,7 +62,9 @@ def training_arguments(folder: Path, settings: Mapping[str, Any], *, seed: int) 
     }  # fmt: skip
     try:
         args = TrainingArguments(**{**defaults, **settings})
-    except (TypeError, ValueError) as error:
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            callback()  # which tells what is missing; nothing is begun or sent before training
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise ConfigError(f"training settings: {error}") from error
     if args.n_gpu > 1:
         raise ConfigError(f"{args.n_gpu} GPUs, one process: set CUDA_VISIBLE_DEVICES=0, or start one a GPU by torchrun")
@@ -81,7 +85,8 @@ def fit(
         objective: Model and loss; on return it holds the trained weights.
         examples: What to train on.
         args: Hugging Face's arguments. `args.seed` keys order, masks and dropout; checkpoints, if `save_strategy`
-            asks for any, go to `args.output_dir`, the log to `log.jsonl` beside it. With the sampling strategy
+            asks for any, go to `args.output_dir`, the log to `log.jsonl` beside it, and, if `report_to` asks for that,
+            to `tensorboard/`. With the sampling strategy
             "group_by_length" a batch holds examples of like `lengths`, which the examples must know. Where they know
             their `kinds`, int64 (N,), a batch holds one kind alone, and there are as many batches of every kind.
         resume: Go on from the last whole checkpoint, if there is one.
@@ -97,6 +102,10 @@ def fit(
         model=objective, args=args, train_dataset=stream, data_collator=examples.collate, callbacks=list(callbacks)
     )
     trainer.remove_callback(PrinterCallback)
+    board: Any = trainer.pop_callback(TensorBoardCallback)
+    if board is not None:  # its own place would go with the checkpoints
+        board.logging_dir = board.logging_dir or str(Path(str(args.output_dir)).with_name(TENSORBOARD))
+        trainer.add_callback(board)
     checkpoint = last_checkpoint(Path(str(args.output_dir))) if resume else None
     gc.freeze()  # the Trainer collects garbage at every end; what lives on need not be looked at each time
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

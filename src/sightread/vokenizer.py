@@ -334,17 +334,6 @@ class Vokenizer:
         )  # fmt: skip
         return cls(config, towers.text_encoder, heads[0], towers.image_encoder, heads[1], bank)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> None:
-        """Upload to the Hub; keyword arguments go to `huggingface_hub.HfApi.create_repo`."""
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.save_pretrained(Path(folder) / "vokenizer")
-            HfApi().create_repo(repo_id, exist_ok=True, **kwargs)
-            HfApi().upload_folder(repo_id=repo_id, folder_path=path)
-
 
 def _load_head(weights: dict[str, Tensor], side: str, config: VokenizerConfig) -> ProjectionHead:
     state = {name.removeprefix(f"{side}."): value for name, value in weights.items() if name.startswith(f"{side}.")}

@@ -102,12 +102,15 @@ class XBertEncoder(PreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         output_hidden_states: bool = False,
+        return_dict: bool = True,
     ) -> BaseModelOutput:
         """States of the tokens, `last_hidden_state` float (B, L, D), of int64 (B, L) inputs.
 
         Raises:
-            ConfigError: If other hidden states are asked for.
+            ConfigError: If other hidden states are asked for, or a tuple instead of names.
         """
+        if not return_dict:
+            raise ConfigError("an XBERT gives its states by name: return_dict=True")
         if output_hidden_states:
             raise ConfigError("an XBERT gives the states of its last layer alone: layers=-1")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

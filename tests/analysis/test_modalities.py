@@ -1,3 +1,4 @@
+import json
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.spatial.distance import cosine
 
 from regions_fixture import make_regions
 from sightread.analysis.modalities import MODALITIES, States, collect, draw, nearness
+from sightread.analysis.modality_table import write_modalities
 from sightread.data.seen_regions import SeenRegions
 from sightread.errors import DataError, MissingExtra
 from sightread.modules.single_stream import SingleStream
@@ -141,3 +143,18 @@ def test_a_drawing_is_two_files(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"sightread\[plot\]"):
         draw(states, tmp_path / "never")
+
+
+def test_several_encoders_are_told_and_drawn(model, store, tokenizer, texts, tmp_path):
+    pytest.importorskip("matplotlib")
+    for seed in (0, 1):
+        SingleStream(model.language, 6).save_pretrained(tmp_path / str(seed))
+        tokenizer.save_pretrained(tmp_path / str(seed))
+    encoders = {"one": str(tmp_path / "0"), "other": str(tmp_path / "1")}
+    table = write_modalities(encoders, store.path, texts, tmp_path / "out", things=4, each=5)
+    assert table.count("without tags") == 2
+    numbers = json.loads((tmp_path / "out" / "modalities.json").read_text())
+    assert f"| one, all | {numbers['one']['all']['purity']:.2f} |" in table
+    assert {path.name for path in (tmp_path / "out").glob("o*.*g")} == {
+        f"{n}.{s}" for n in encoders for s in ("svg", "png")
+    }

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from sightread.analysis.similarity import RANDOM, pwcca, sentence_vectors, similarities
+from sightread.analysis.similarity import RANDOM, as_markdown, draw, pwcca, sentence_vectors, similarities
 from sightread.encoders.text import TextEncoder
-from sightread.errors import DataError
+from sightread.errors import ConfigError, DataError
 from sightread.runtime import keyed_rng
 
 
@@ -53,3 +53,13 @@ def test_encoders_are_compared_by_their_sentences(text_encoder_folder, captions)
     found = similarities({"one": encoder, "other": TextEncoder.from_pretrained(text_encoder_folder, (-2,))}, texts)
     assert set(found["one"]) == {"other", RANDOM}
     assert found["one"]["other"] > found["one"][RANDOM]
+    with pytest.raises(ConfigError, match="another label"):
+        similarities({RANDOM: encoder}, texts)
+
+
+def test_similarities_are_drawn_and_told(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = {"one": {"other": 0.8125, RANDOM: 0.25}, "other": {"one": 0.75, RANDOM: 0.5}}
+    svg, _ = draw(found, tmp_path / "similarity")
+    assert all(f">{value}<" in svg.read_text() for value in ("0.81", "0.75", "0.25", "other", RANDOM))
+    assert "| one | – | 0.812 | 0.250 |" in as_markdown(found)

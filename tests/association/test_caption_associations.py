@@ -7,9 +7,10 @@ import pytest
 from small_banks import make_bank, make_captions, padded, random_bank, random_texts, random_vectors
 
 from sightread.association.captions import KeywordAssociation, SceneAssociation
-from sightread.association.words import WordVectors, stop_words
+from sightread.association.words import WordVectors
 from sightread.bank import ImageBank
 from sightread.data.captions import Captions, read_captions, read_ids
+from sightread.data.words import stop_words
 from sightread.errors import ConfigError, DataError
 from sightread.runtime import data_root
 

@@ -17,7 +17,8 @@ from sightread.association.objects import (
     nltk_tagger,
     spacy_tagger,
 )
-from sightread.association.words import WordVectors, stop_words
+from sightread.association.words import WordVectors
+from sightread.data.words import stop_words
 from sightread.errors import DataError, MissingExtra
 
 

@@ -8,7 +8,8 @@ import torch
 from small_banks import OTHERS, WORDS, make_bank, make_captions, random_texts, random_vectors
 from torch import nn
 
-from sightread.association.words import WordVectors, content_words, rows_in, stop_words, words_of
+from sightread.association.words import WordVectors, rows_in
+from sightread.data.words import content_words, stop_words, words_of
 from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
 from sightread.errors import DataError, ShapeError
 from sightread.runtime import data_root

@@ -17,16 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from sightread.analysis.figures import COLORS, new_figure, save
 from sightread.contracts import to_device
 from sightread.data.blocks import special_tokens_around
 from sightread.data.seen_regions import SeenRegions
-from sightread.errors import DataError, MissingExtra
+from sightread.errors import DataError
 from sightread.modules.single_stream import SingleStream
 from sightread.runtime import default_device, keyed_rng
 
 MODALITIES = ("word", "tag", "region")
 _MARKERS = ("o", "s", "^")
-_COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#000000", "#999933")  # told apart by all
 _PAPER = {"boxstyle": "round", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
 _State = tuple[int, str, np.ndarray]  # thing, modality, vector
 
@@ -129,7 +129,7 @@ def collect(
     return States(np.stack(vectors), np.array(classes), np.array([MODALITIES.index(m) for m in modalities]), names)
 
 
-def draw(states: States, out: Path, *, seed: int = 0) -> tuple[Path, Path]:
+def draw(states: States, out: Path, *, seed: int = 0) -> list[Path]:
     """Draw the states in the plane, by t-SNE, each thing in its colour and each modality with its mark.
 
     Args:
@@ -143,19 +143,14 @@ def draw(states: States, out: Path, *, seed: int = 0) -> tuple[Path, Path]:
     Raises:
         MissingExtra: If Matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("drawing needs Matplotlib: pip install 'sightread[plot]'") from error
+    figure = new_figure(8, 8)
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(states.classes) - 1) / 3)
     plane = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=seed).fit_transform(states.vectors)
-    figure = Figure(figsize=(8, 8), layout="constrained")
     axes = figure.add_subplot(xticks=[], yticks=[])
     for thing, name in enumerate(states.names):
-        color, hollow = _COLORS[thing % len(_COLORS)], thing // len(_COLORS) % 2
+        color, hollow = COLORS[thing % len(COLORS)], thing // len(COLORS) % 2
         of_thing = states.classes == thing
         for modality, marker in enumerate(_MARKERS):
             x, y = plane[of_thing & (states.modalities == modality)].T
@@ -167,10 +162,7 @@ def draw(states: States, out: Path, *, seed: int = 0) -> tuple[Path, Path]:
     for label, marker in zip(MODALITIES, _MARKERS, strict=True):
         axes.scatter([], [], marker=marker, color="#444444", label=label)
     axes.legend(loc="best")
-    with matplotlib.rc_context({"svg.hashsalt": "sightread", "svg.fonttype": "none"}):  # the same bytes each time
-        figure.savefig(out.with_suffix(".svg"), metadata={"Date": None})
-    figure.savefig(out.with_suffix(".png"), dpi=150)
-    return out.with_suffix(".svg"), out.with_suffix(".png")
+    return save(figure, out, ".svg", ".png")
 
 
 def _mentions(text: str, names: Sequence[str]) -> Iterator[tuple[int, tuple[int, int]]]:

@@ -13,12 +13,14 @@ sentences: `similarities` gives theirs beside all others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from sightread.analysis.figures import FAINT, INK, new_figure, save
 from sightread.encoders.features import token_features
 from sightread.encoders.text import TextEncoder
-from sightread.errors import DataError
+from sightread.errors import ConfigError, DataError
 from sightread.runtime import keyed_rng
 
 RANDOM = "random"
@@ -69,10 +71,48 @@ def similarities(
         encoders: Encoders by name, each with a tokenizer of its own.
         sentences: What both read.
         seed: Seed of the random vectors, each as wide as the encoder that is compared with them.
+
+    Raises:
+        ConfigError: If an encoder is called as these are.
     """
+    if RANDOM in encoders:
+        raise ConfigError(f"{RANDOM!r} is what random vectors are called; give that encoder another label")
     vectors = {name: sentence_vectors(encoder, sentences) for name, encoder in encoders.items()}
     found = dict[str, dict[str, float]]()
     for name, x in vectors.items():
         drawn = keyed_rng(seed).standard_normal(x.shape)
         found[name] = {other: pwcca(x, y) for other, y in (vectors | {RANDOM: drawn}).items() if other != name}
     return found
+
+
+def draw(found: Mapping[str, Mapping[str, float]], out: Path) -> list[Path]:
+    """The similarities as a square of numbers, darker where encoders are more alike.
+
+    Args:
+        found: As `similarities` gives it.
+        out: Where, without a suffix.
+
+    Returns:
+        The files `out`.svg and `out`.pdf.
+    """
+    names, others = list(found), [*found, RANDOM]
+    cells = np.array([[found[name].get(other, np.nan) for other in others] for name in names])
+    figure = new_figure(1.9 + 0.9 * len(others), 1.2 + 0.7 * len(names))
+    axes = figure.add_subplot(xticks=range(len(others)), yticks=range(len(names)))
+    axes.set_xticklabels(others, rotation=30, ha="right")
+    axes.set_yticklabels(names)
+    axes.imshow(cells, cmap="cividis_r", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            color = "white" if value > 0.6 else INK
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
+    axes.set_title("PWCCA of row to column", fontsize=10, color=FAINT)
+    return save(figure, out)
+
+
+def as_markdown(found: Mapping[str, Mapping[str, float]]) -> str:
+    """The similarities as a table: of each row to the columns, weighted by the row."""
+    others = [*found, RANDOM]
+    lines = [["", *others], ["---", *["---:"] * len(others)]]
+    lines += [[name, *(f"{row[o]:.3f}" if o in row else "–" for o in others)] for name, row in found.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

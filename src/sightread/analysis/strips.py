@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ _INK, _FAINT, _PAPER, _MISSING = "#1d2433", "#6b7385", "#ffffff", "#e3e6ec"
 
 @dataclass(frozen=True)
 class StripToken:
-    """One token of a strip: the text it covers, and its pictures with their scores and ids, best first."""
+    """One token of a strip: the text it covers, and its pictures with their scores and ids, best first; or none."""
 
     text: str
     pictures: list[Image.Image]
@@ -55,9 +55,10 @@ def draw_strip(tokens: Sequence[StripToken]) -> Image.Image:
         for c, token in enumerate(row):
             x, y = _GAP + c * cell, _GAP + r * line
             pen.text((x + _SIDE / 2, y + _TEXT / 2), _fitted(token.text, pen), _INK, font(15), anchor="mm")
-            canvas.paste(token.pictures[0], (x, y + _TEXT))
-            below = (x + _SIDE / 2, y + _TEXT + _SIDE + 11)
-            pen.text(below, f"{token.scores[0]:.2f}", _FAINT, font(12), anchor="mm")
+            if token.pictures:
+                canvas.paste(token.pictures[0], (x, y + _TEXT))
+                below = (x + _SIDE / 2, y + _TEXT + _SIDE + 11)
+                pen.text(below, f"{token.scores[0]:.2f}", _FAINT, font(12), anchor="mm")
     return canvas
 
 
@@ -65,9 +66,15 @@ def write_strip(vokenizer: Vokenizer, sentence: str, out: Path, k: int = 5) -> t
     """Write `out`.html, self-contained, with k pictures a token, and `out`.png with the best; returns both paths."""
     tokens = voken_strip(vokenizer, sentence, k)
     page, picture = out.with_suffix(".html"), out.with_suffix(".png")
-    write_atomic(page, render("show.html", sentence=sentence, tokens=[as_html(token) for token in tokens]))
+    write_atomic(page, strips_page(sentence, {"": tokens}))
     draw_strip(tokens).save(picture)
     return page, picture
+
+
+def strips_page(sentence: str, strips: Mapping[str, Sequence[StripToken]]) -> str:
+    """A self-contained page of a sentence's strips, by the names that stand above them."""
+    shown = {name: [as_html(token) for token in tokens] for name, tokens in strips.items()}
+    return render("show.html", sentence=sentence, strips=shown)
 
 
 def as_html(token: StripToken) -> dict[str, Any]:
@@ -88,16 +95,24 @@ def thumbnail(path: str) -> Image.Image:
     """The square middle of a picture, small; grey if it cannot be opened."""
     if path:
         try:
-            image = open_picture(Path(path))
-            image.thumbnail((512, 512))
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            square = image.crop((left, top, left + side, top + side))
-            return square.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            return square(open_picture(Path(path)), _SIDE)
         except DataError:
-            pass  # shown as missing below
-    grey = Image.new("RGB", (_SIDE, _SIDE), _MISSING)
-    ImageDraw.Draw(grey).text((_SIDE / 2, _SIDE / 2), "no picture", _FAINT, font(13), anchor="mm")
+            pass
+    return missing(_SIDE)
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """The square middle of a picture, `side` pixels wide."""
+    image.thumbnail((512, 512))
+    least = min(image.size)
+    left, top = (image.width - least) // 2, (image.height - least) // 2
+    return image.crop((left, top, left + least, top + least)).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def missing(side: int) -> Image.Image:
+    """What stands in a picture's place, `side` pixels wide."""
+    grey = Image.new("RGB", (side, side), _MISSING)
+    ImageDraw.Draw(grey).text((side / 2, side / 2), "no picture", _FAINT, font(side // 7), anchor="mm")
     return grey
 
 

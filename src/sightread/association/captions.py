@@ -10,10 +10,11 @@ from scipy.sparse import csr_array
 
 from sightread.association import Association, State
 from sightread.association.encoders import DenseAssociation, best_distinct
-from sightread.association.words import content_words, rows_in
+from sightread.association.words import rows_in
 from sightread.bank import ImageBank
 from sightread.config import check_positive
 from sightread.data.captions import Captions
+from sightread.data.words import content_words
 from sightread.errors import DataError
 
 _ONE_WORD, _IDF = 1 << 40, 1 << 20

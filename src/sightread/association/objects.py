@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from sightread.association import Association, State
-from sightread.association.words import WordVectors, content_words, rows_in, words_of
+from sightread.association.words import WordVectors, rows_in
 from sightread.bank import ImageBank, unit_rows
 from sightread.data.captions import Captions
 from sightread.data.tables import read_records, text_lines
+from sightread.data.words import content_words, words_of
 from sightread.errors import ArtifactError, DataError, MissingExtra
 
 _WNID = re.compile(r"(?<![^\W_])n\d{8}(?!\d)")

@@ -1,11 +1,8 @@
-"""Words, their vectors, and which captions are of the bank's pictures."""
+"""The vectors of words, and which captions are of the bank's pictures."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +13,8 @@ from sightread.bank import ImageBank, unit_rows
 from sightread.data.captions import Captions
 from sightread.data.skipped import Skipped
 from sightread.data.sources import decoded_lines
+from sightread.data.words import content_words, words_of
 from sightread.errors import DataError, ShapeError
-
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-_MEANT = frozenset({"bill", "cry", "fire", "mill", "system", "thick", "thin"})  # listed as stop words, but to be seen
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case: letters of any script and digits, with apostrophes between them."""
-    return _WORD.findall(unicodedata.normalize("NFC", text.lower()).replace("’", "'"))
-
-
-@cache
-def stop_words() -> frozenset[str]:
-    """English words that name nothing: scikit-learn's but for a few nouns and adjectives among them."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return ENGLISH_STOP_WORDS - _MEANT
-
-
-def content_words(text: str) -> list[str]:
-    """The words of a text that are no stop words, in order, as often as they occur."""
-    return [word for word in words_of(text) if word not in stop_words()]
 
 
 class WordVectors:

@@ -55,13 +55,13 @@ View = Annotated[str, typer.Option(help="What it sees of a picture: crop, whole 
 MaxSkipped = Annotated[float, typer.Option(help="Share of bad items above which it is an error.")]
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a verb. The user's fault is one line and exit 2; ours is a traceback and exit 1."""
+def verb(function: Callable[..., None], *, of: typer.Typer = app) -> Callable[..., None]:
+    """Register a verb, `of` a group. The user's fault is one line and exit 2; ours is a traceback and exit 1."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            if function.__name__ not in {"world", "compare"}:  # which need no model
+            if function.__name__ not in _WITHOUT_MODEL:
                 from sightread.runtime import quiet_progress
 
                 quiet_progress()
@@ -81,7 +81,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             typer.echo("sightread: this is a bug in sightread; please report it with the lines above", err=True)
             raise typer.Exit(1) from None
 
-    return app.command(function.__name__)(run)
+    return of.command(function.__name__)(run)
 
 
 def _terminate(*_: object) -> None:
@@ -93,6 +93,7 @@ def _terminate(*_: object) -> None:
 
 
 _debug = _terminated = False
+_WITHOUT_MODEL = {"world", "compare", "corpora"}  # verbs that need not wait until Transformers is imported
 
 
 @app.callback()

@@ -12,6 +12,7 @@ from sightread.cli.app import (
     Overwrite,
     Resume,
     Settings,
+    check_writable,
     named,
     report_of,
     run_recipe,
@@ -210,3 +211,32 @@ def _say_scores(summaries: dict[str, Any], report: dict[str, Any]) -> None:
             typer.echo(f"{name:<24}{summary.median:.3f} median, mean {summary} over {len(summary.scores)} seeds")
     for seed, reason in report["diverged"].items():
         typer.echo(f"seed {seed} diverged: {reason}", err=True)
+
+
+@verb
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a run, of scores, of a comparison, or one that holds some, as the demo's; label=folder "
+            "names it.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
+    vokenizer: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of a vokenizer to show. [default: the first that is found]")
+    ] = None,
+    sentence: Annotated[list[str] | None, typer.Option(help="A sentence whose vokens are shown; repeatable.")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page. [default: the names of the runs]")] = None,
+) -> None:
+    """Write one self-contained page about runs: scores, learning curves, vokens, settings, what went wrong.
+
+    Example: `sightread report runs/text-only runs/grounded scores --out report.html`
+    """
+    from sightread.pages.page import write_page
+    from sightread.vokenizer import Vokenizer
+
+    check_writable(out)
+    shows = Vokenizer.from_pretrained(vokenizer) if vokenizer else None
+    typer.echo(write_page(runs, out, vokenizer=shows, sentences=sentence or (), title=title or "").resolve())

@@ -10,7 +10,9 @@ A folder of Parquet shards, one row a line of the corpus, with the columns
                                     scores, best first, token after token; score 0 where there is no voken
 
 beside `tokenizer/` and a manifest with V and the digests of tokenizer, bank and corpus. A corpus that was only
-tokenized is a voken corpus with V = 0. The shards load as they are with `datasets.load_dataset("parquet", …)`.
+tokenized is a voken corpus with V = 0. The shards load as they are:
+
+    datasets.load_dataset("parquet", data_files="vokens/shard-*.parquet", split="train")
 """
 
 from __future__ import annotations

@@ -80,8 +80,7 @@ class TextPath(nn.Module):
 
 
 class ImagePath(nn.Module):
-    """A feature map to the vector of a picture: a linear map of every place, normalised before, `weldon` over the places,
-    unit length.
+    """A feature map to the vector of a picture: each place normalised and mapped, `weldon` over places, unit length.
 
     Args:
         width: F.

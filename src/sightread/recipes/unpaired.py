@@ -71,7 +71,7 @@ def flickr8k() -> RealExperiment:
         ),
         finetuning=FinetuningConfig(
             max_length=64,
-            training={"num_train_epochs": 4, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 64,
+            training={"num_train_epochs": 3, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 64,
                       "learning_rate": 5e-5, "warmup_steps": 0.1, "weight_decay": 0.01},
         ),
         regions={
@@ -81,7 +81,7 @@ def flickr8k() -> RealExperiment:
         },
         tasks={"flickr8k": "data/flickr8k", "vqa2": "data/vqa-v2-subset", "nlvr": "data/nlvr1"},
         pictured={
-            "flickr8k": ("captions", "candidates=100", "captions_each=1"), "vqa2": ("coco", "min_answers=3"),
+            "flickr8k": ("captions", "candidates=50", "captions_each=1"), "vqa2": ("coco", "min_answers=3"),
             "nlvr": ("nlvr", "carve=dev"),
         },
         num_train=500, seeds=(0, 1, 2),

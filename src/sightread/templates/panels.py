@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TOP, STEP, BOTTOM = 44, 26, 18  # pixels: first row, from row to row, below the last
-_NUM_COLORS = 5
+NUM_COLORS = 5  # that style.css.j2 has
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ def panel(
     for bar in filter(None, bars):
         held += [value for value in (bar.mean, bar.low, bar.high, *bar.scores) if value is not None]
     ticks = ticks or round_ticks(min(held), max(held))
-    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
 
     def x(value: float) -> float:
         share = (value - ticks[0]) / (ticks[-1] - ticks[0])
@@ -55,7 +54,7 @@ def panel(
 
     drawn = [
         {
-            "label": bar.label, "color": bar.color % _NUM_COLORS, "y": TOP + STEP * i,
+            "label": bar.label, "color": bar.color % NUM_COLORS, "y": TOP + STEP * i,
             "dots": [x(score) for score in bar.scores], "mean": x(bar.mean),
             "ends": None if bar.low is None or bar.high is None else (x(bar.low), x(bar.high)),
         }
@@ -64,10 +63,16 @@ def panel(
     ]  # fmt: skip
     return {
         "bars": drawn,
-        "ticks": [{"x": x(value), "label": f"{value:.{decimals}f}".replace("-", "−")} for value in ticks],
+        "ticks": [{"x": x(value), "label": tick_label(value, ticks)} for value in ticks],
         "reference": {"label": reference[0], "x": x(reference[1])} if reference else None,
         "height": TOP + STEP * len(bars) + BOTTOM,
     }
+
+
+def tick_label(value: float, ticks: Sequence[float]) -> str:
+    """A tick, with as many decimals as tell it from the next."""
+    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def round_ticks(low: float, high: float) -> list[float]:

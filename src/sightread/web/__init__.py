@@ -1,0 +1,1 @@
+"""The page: type a sentence and see its vokens; `sightread serve` (the extra `web`)."""
