@@ -18,6 +18,7 @@ from sightread.statistics import (
     paired_bootstrap,
     paired_difference,
     permutation_test,
+    rank_correlation,
     summarize,
 )
 
@@ -293,3 +294,10 @@ def test_holm_lies_between_the_raw_and_bonferroni(p_values):
     assert all(p <= a <= min(1, p * len(p_values)) + 1e-12 for p, a in zip(p_values, adjusted, strict=True))
     order = np.argsort(p_values)
     assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_a_rank_correlation_is_scipys(pairs):
+    values = np.array(pairs, dtype=np.float64)
+    varies = np.ptp(values, axis=0).min() > 0
+    assert rank_correlation(values) == pytest.approx(stats.spearmanr(*values.T).statistic if varies else 0.0)

@@ -175,6 +175,12 @@ def permutation_test(
     return as_far / len(found) if exact else (as_far + 1) / (num + 1)
 
 
+def rank_correlation(pairs: np.ndarray) -> float:
+    """Spearman's correlation of pairs (N, 2); 0 where one side is all the same."""
+    ranks = stats.rankdata(pairs, axis=0)
+    return float(np.corrcoef(ranks.T)[0, 1]) if np.ptp(ranks, axis=0).min() > 0 else 0.0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's (1979) adjusted p-values, in the order given: they hold for all the tests together."""
     values = np.asarray(p_values, dtype=np.float64)

@@ -136,7 +136,6 @@ def test_concreteness_is_spearmans_and_not_frequency():
     assert found.given_frequency == pytest.approx(np.corrcoef(*left)[0, 1])
 
 
-@pytest.mark.filterwarnings("ignore:An input array is constant")
 def test_a_folder_of_statistics(folder, tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.MonkeyPatch.context() as patch:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from sightread.analysis.figures import COLORS, FAINT, INK, bare, new_figure, save
 from sightread.errors import DataError
-from sightread.statistics import bootstrap_interval
+from sightread.statistics import bootstrap_interval, rank_correlation
 
 FEWEST_WORDS = 10
 
@@ -60,19 +59,16 @@ def concreteness(
             "--top 2 or more"
         )
     rows = np.array([(ratings[word], words[word][1], words[word][0]) for word in both])
-    low, high = bootstrap_interval(rows, statistic=_spearman, num=1000, seed=seed)
+    low, high = bootstrap_interval(rows[:, :2], statistic=rank_correlation, num=1000, seed=seed)
     rated, scores, occurrences = rows.T
-    return Concreteness(both, rated, scores, occurrences, _spearman(rows), (low, high), _given_frequency(rows))
-
-
-def _spearman(rows: np.ndarray) -> float:
-    return float(stats.spearmanr(rows[:, 0], rows[:, 1]).statistic)
+    return Concreteness(
+        both, rated, scores, occurrences, rank_correlation(rows[:, :2]), (low, high), _given_frequency(rows)
+    )
 
 
 def _given_frequency(rows: np.ndarray) -> float:
     """Partial rank correlation: (r_xy - r_xz r_yz) / √((1 - r_xz²) (1 - r_yz²))."""
-    x, y, z = stats.rankdata(rows, axis=0).T
-    xy, xz, yz = (np.corrcoef(a, b)[0, 1] for a, b in ((x, y), (x, z), (y, z)))
+    xy, xz, yz = (rank_correlation(rows[:, pair]) for pair in ([0, 1], [0, 2], [1, 2]))
     return float((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from sightread.analysis.figures import COLORS, FAINT, bare, new_figure, save
 from sightread.data.words import words_of
 from sightread.errors import DataError
 from sightread.runs import TaskRuns
-from sightread.statistics import bootstrap_interval
+from sightread.statistics import bootstrap_interval, rank_correlation
 
 FEWEST = 3  # items, for a correlation
 _BINS = 5
@@ -107,11 +106,7 @@ def _credit(runs: TaskRuns, seed: int) -> np.ndarray:
 def _correlation(pairs: np.ndarray, seed: int) -> tuple[float | None, tuple[float, float] | None]:
     if len(pairs) < FEWEST or np.ptp(pairs, axis=0).min() == 0:
         return None, None
-
-    def spearman(rows: np.ndarray) -> float:
-        return float(stats.spearmanr(rows[:, 0], rows[:, 1]).statistic) if np.ptp(rows, axis=0).min() > 0 else 0.0
-
-    return spearman(pairs), bootstrap_interval(pairs, statistic=spearman, num=1000, seed=seed)
+    return rank_correlation(pairs), bootstrap_interval(pairs, statistic=rank_correlation, num=1000, seed=seed)
 
 
 def draw(found: Sequence[Gain], out: Path) -> list[Path]:
