@@ -383,7 +383,9 @@ def test_regions_are_those_of_the_boxes(out, results):
     assert store.width == 12
 
 
-@pytest.mark.parametrize("options", ["", "--images x", "--features x --images x", "--images x --detector x --names x"])
+@pytest.mark.parametrize("options", [
+    "", "--images x", "--features x --images x", "--images x --detector x --names x", "--features x --pooling crop",
+])  # fmt: skip
 def test_regions_come_from_one_place(options, tmp_path):
     result = sightread(f"regions {options} --out {tmp_path / 'regions'}")
     assert result.exit_code == 2

@@ -51,11 +51,8 @@ def regions(
     from sightread.encoders.region_vectors import build_regions
 
     to_find = (images, detector, image_encoder, threshold, only)
-    if (
-        (names or not (images and detector))
-        if features is None
-        else any(given is not None for given in (*to_find, None if pooling == "roi" else pooling))
-    ):
+    finds = pooling != "roi" or any(given is not None for given in to_find)
+    if finds if features else names or not (images and detector):
         raise ConfigError("regions are found in --images by a --detector, or come from --features (and --names)")
     if features:
         import_regions(
