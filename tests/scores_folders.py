@@ -13,6 +13,7 @@ import numpy as np
 from sightread.artifacts import Artifact
 from sightread.metrics import METRICS
 
+HOSTILE = r"<b>R&D_100%</b> | #1 \~^{x}"
 LABELS = ("entailment", "neutral", "contradiction")
 SKILL = {"text-only": {"nli": 0.70, "similarity": 0.9, "tags": 0.8},
          "grounded": {"nli": 0.80, "similarity": 0.9, "tags": 0.8},
@@ -55,6 +56,19 @@ def write_all(root, num_rows=200, seeds=range(5)):
                 diverged={3: "the training loss was not finite"} if broken else {},
             )  # fmt: skip
     return [root / arm for arm in SKILL]
+
+
+def write_meagre(root):
+    """One seed, a hostile name, a missing task, a run that diverged and was the only one; returns what to read."""
+    rows = [("a", "a"), ("b", "a"), ("b", "b")]
+    for i, (arm, task, guess) in enumerate(
+        [("control", HOSTILE, "a"), (HOSTILE, HOSTILE, "b"), (HOSTILE, "sst2", "a")]
+    ):
+        write_scores(
+            root / str(i), task=task, metric="classification", encoder=arm.replace("/", ""),
+            answers={0: [(guess, "a"), *rows]}, diverged={0: "the same answer everywhere"} if i == 1 else None,
+        )  # fmt: skip
+    return [str(root / "0"), f"{HOSTILE}={root / '1'}", f"{HOSTILE}={root / '2'}"]
 
 
 def _answers(task, skill, num_rows, seed, arm):

@@ -1,18 +1,14 @@
-"""The tables and the report: right numbers, sound HTML, nothing from outside, no number that does not exist."""
+"""The tables: right numbers, and no number that does not exist."""
 
 import json
 import re
 from dataclasses import replace
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from pages import Page
 from scores_folders import write_all, write_scores
-from sightread.analysis.strips import StripToken
-from sightread.compare import Column, Comparison, compare_runs, write_report
+from sightread.compare import Column, Comparison, compare_runs
 from sightread.report import as_markdown
 from sightread.runs import read_runs
 from sightread.statistics import holm, paired_bootstrap, permutation_test, summarize
@@ -29,16 +25,6 @@ def comparison():
         HOSTILE: {"color": [0.20, 0.90, 0.40], "shape": [0.2, 0.2, 0.2]},
     }
     return Comparison(COLUMNS, (0, 1, 2), scores)
-
-
-@pytest.fixture
-def page(comparison, tmp_path):
-    tokens = [StripToken("<b>dog", [Image.new("RGB", (96, 96), "red")], [0.5], ["dog.png"])]
-    path = write_report(
-        tmp_path / "report.html", comparison, title="A & B", verdict="grounded < oracle", explanation="How.",
-        strips=[tokens, tokens], strips_explanation="What.", facts={"processor": "<fast>", "cores": "2"},
-    )  # fmt: skip
-    return path.read_text()
 
 
 def test_table_holds_the_numbers(comparison):
@@ -60,26 +46,15 @@ def test_apart_means_above_and_clear(comparison):
     assert not comparison.apart(HOSTILE, "shape")  # apart, but below
 
 
-def test_an_arm_may_have_a_control_of_its_own(comparison, tmp_path):
+def test_an_arm_may_have_a_control_of_its_own(comparison):
     other = replace(comparison, controls={HOSTILE: "grounded"})
     assert [other.control_of(arm) for arm in other.scores] == ["text-only", "text-only", "grounded"]
     assert other.difference(HOSTILE, "color").scores == pytest.approx((0.20 - 0.80, 0.90 - 0.85, 0.40 - 0.90))
     assert other.difference("grounded", "color") == comparison.difference("grounded", "color")
     assert comparison.apart("grounded", "color")
     assert not replace(comparison, controls={"grounded": HOSTILE}).apart("grounded", "color")
-    page = write_report(
-        tmp_path / "report.html",
-        other,
-        title="",
-        verdict="",
-        explanation="",
-        strips=[],
-        strips_explanation="",
-        facts={},
-    ).read_text()
-    for shown in (Page(page).texts, other.markdown()):
-        assert f"{HOSTILE} − grounded" in shown
-        assert f"{HOSTILE} − text-only" not in shown
+    assert f"{HOSTILE} − grounded" in other.markdown()
+    assert f"{HOSTILE} − text-only" not in other.markdown()
 
 
 def test_markdown_holds_the_numbers_and_what_diverged(comparison):
@@ -107,51 +82,14 @@ def test_json_holds_scores_summaries_and_differences(comparison):
     assert set(found["arms"]["text-only"]["shape"]["difference"]["scores"]) == {0}
 
 
-def test_report_nests_and_says_everything(page):
-    read = Page(page)
-    for said in ("A & B", "grounded < oracle", "How.", "What.", "<b>dog", "<fast>", "0.85", "[0.73, 0.97]", "+0.65"):
-        assert said in read.texts, said
-    assert read.tags.count("svg") == len(COLUMNS)
-    assert read.tags.count("img") == 2
-
-
-def test_report_takes_nothing_from_outside(page):
-    assert "http" not in page
-    assert "link" not in Page(page).tags
-    sources = [value for name, value in Page(page).attributes if name in {"src", "href"}]
-    assert sources
-    assert all(value.startswith("data:image/") for value in sources)
-
-
-def test_report_escapes_hostile_names(page):
-    read = Page(page)
-    assert "script" not in read.tags
-    assert HOSTILE in read.texts
-    assert "&lt;script&gt;" in page
-
-
-def test_plot_draws_every_seed_at_its_score(page):
-    svg = ElementTree.fromstring(re.search(r"<svg.*?</svg>", page, re.DOTALL)[0])
-    dots = [float(dot.get("cx")) for dot in svg.iter("circle") if dot.get("r") == "3"]
-    ticks = {text.text: float(text.get("x")) for text in svg.iter("text")}
-    left, width = ticks["0.0"], ticks["1.0"] - ticks["0.0"]
-    expected = [0.10, 0.20, 0.30, 0.80, 0.85, 0.90, 0.20, 0.90, 0.40]
-    assert dots == pytest.approx([left + width * score for score in expected], abs=0.06)
-    assert ticks["chance"] == pytest.approx(left + width / 6, abs=0.06)
-
-
-def test_a_single_seed_has_no_interval_and_says_so(tmp_path):
+def test_a_single_seed_has_no_interval_and_says_so():
     lone = Comparison(
         COLUMNS, (0,), {"text-only": {"color": [0.1], "shape": [0.5]}, "x": {"color": [0.9], "shape": [0.5]}}
     )
-    page = write_report(
-        tmp_path / "report.html", lone, title="", verdict="", explanation="", strips=[], strips_explanation="", facts={}
-    ).read_text()
-    for shown in (lone.table(), page, lone.to_json()):
+    for shown in (lone.table(), lone.markdown(), lone.to_json()):
         assert not re.search(r"\b(nan|NaN|None)\b", shown)
     assert "0.10" in lone.table()
     assert "two seeds" in lone.table()
-    assert "a single seed has none" in page
     assert not lone.apart("x", "color")
 
 

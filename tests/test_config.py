@@ -1,5 +1,7 @@
+import math
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, asdict, dataclass, field
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -129,6 +131,27 @@ def test_all_faults_come_at_once():
         override(Config(), ["layer=3", "steps=1.5", "name", "limit=2", "learning_rate=fast"])
     assert all(fault in str(caught.value) for fault in ("'layer'", "steps=1.5", "'name'", "learning_rate=fast"))
     assert "limit" not in str(caught.value)
+
+
+SHARES = """
+    pretraining.PretrainingConfig.mask_probability          methods.lexical_contrast.ContrastConfig.mask_probability
+    methods.distillation.XdbertConfig.mask_probability      methods.distillation.XdbertConfig.clip_probability
+    methods.towers.TowersConfig.dropout                     methods.towers.TowersConfig.input_dropout
+    methods.matching.MatchingConfig.dropout                 methods.matching.MatchingConfig.input_dropout
+    methods.visual_awareness.AwarenessConfig.dropout        methods.voken.VokenConfig.mask_probability
+    methods.joint_masked.JointConfig.region_probability     grounded.GroundingConfig.mask_probability
+    methods.unpaired.UnpairedConfig.tag_with_region         methods.grounded_teacher.DistillationConfig.mask_probability
+    tasks.translation.TranslationConfig.dropout             tasks.translation.TranslationConfig.label_smoothing
+"""
+
+
+@pytest.mark.parametrize("setting", SHARES.split())
+def test_a_share_lies_between_0_and_1(setting):
+    module, kind, name = setting.rsplit(".", 2)
+    config = getattr(import_module(f"sightread.{module}"), kind)
+    for value in (1.5, -1.0, math.nan):
+        with pytest.raises(ConfigError, match=rf"^{name}={value}: expected (between 0 and 1|a positive number)$"):
+            config(**{name: value})
 
 
 def test_check_choice():

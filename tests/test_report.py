@@ -5,18 +5,13 @@ import io
 import json
 import re
 from dataclasses import astuple
-from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pages import Page
-from scores_folders import METRIC, write_all, write_scores
+from scores_folders import METRIC, write_all, write_meagre
 from sightread.compare import compare_runs
 from sightread.report import (
     as_csv,
-    as_html,
     as_json,
     as_latex,
     as_markdown,
@@ -26,10 +21,8 @@ from sightread.report import (
     write_comparison,
 )
 from sightread.runs import read_runs
-from sightread.templates.panels import Bar, panel, round_ticks
 
-HOSTILE = r"<b>R&D_100%</b> | #1 \~^{x}"
-WRITERS = (as_text, as_markdown, as_latex, as_csv, as_summary_csv, as_json, as_html)
+WRITERS = (as_text, as_markdown, as_latex, as_csv, as_summary_csv, as_json)
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +32,13 @@ def compared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def meagre(tmp_path_factory):
-    """One seed, a hostile name, a missing task, a run that diverged and was the only one."""
-    folder = tmp_path_factory.mktemp("scores")
-    rows = [("a", "a"), ("b", "a"), ("b", "b")]
-    for i, (arm, task, guess) in enumerate(
-        [("control", HOSTILE, "a"), (HOSTILE, HOSTILE, "b"), (HOSTILE, "sst2", "a")]
-    ):
-        write_scores(
-            folder / str(i), task=task, metric="classification", encoder=arm.replace("/", ""),
-            answers={0: [(guess, "a"), *rows]}, diverged={0: "the same answer everywhere"} if i == 1 else None,
-        )  # fmt: skip
-    places = [folder / "0", f"{HOSTILE}={folder / '1'}", f"{HOSTILE}={folder / '2'}"]
-    return compare_runs(read_runs(places), num=50)
+    return compare_runs(read_runs(write_meagre(tmp_path_factory.mktemp("scores"))), num=50)
 
 
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("which", ["compared", "meagre"])
 def test_nothing_is_shown_that_is_no_number(write, which, request):
-    shown = write(request.getfixturevalue(which))
-    assert not re.search(r"\b(nan|NaN|None|inf)\b", re.sub(r"<style>.*?</style>", "", shown, flags=re.DOTALL))
+    assert not re.search(r"\b(nan|NaN|None|inf)\b", write(request.getfixturevalue(which)))
 
 
 def test_a_line_says_what_the_cell_holds(compared):
@@ -74,10 +55,9 @@ def test_a_line_says_what_the_cell_holds(compared):
     assert set(astuple(line(compared.cells["text-only", "nli"]))[5:]) == {"–", ""}
 
 
-@pytest.mark.parametrize("write", [as_text, as_markdown, as_html])
+@pytest.mark.parametrize("write", [as_text, as_markdown])
 def test_every_table_holds_every_line_and_note(compared, write):
-    shown = write(compared)
-    seen = " ".join(Page(shown).texts) if write is as_html else shown.replace("\\", "")
+    seen = write(compared).replace("\\", "")
     for cell in compared.cells.values():
         for entry in astuple(line(cell)):
             assert entry in seen
@@ -143,57 +123,9 @@ def test_summaries_agree_in_csv_and_json(compared, meagre):
         assert (read["control"], read["notes"]) == (which.arms[0], which.notes())
 
 
-def test_html_nests_and_takes_nothing_from_outside(compared, meagre):
-    for which in (compared, meagre):
-        page = as_html(which)
-        read = Page(page)
-        assert "http" not in page
-        assert not {"script", "link", "img", "b"} & set(read.tags)
-        assert not [name for name, _ in read.attributes if name in {"src", "href"}]
-        assert read.tags.count("svg") == len(which.columns)
-    assert HOSTILE in Page(as_html(meagre)).texts
-
-
-def test_html_draws_scores_and_differences_where_they_are(compared):
-    svg = ElementTree.fromstring(re.search(r"<svg.*?</svg>", as_html(compared), re.DOTALL)[0])
-    ticks = [
-        (float(t.get("x")), float(t.text.replace("−", "-"))) for t in svg.iter("text") if re.match(r"[−\d]", t.text)
-    ]
-    cells = compared.column("nli")
-    scores, differences = [], []
-    for left, found in ((0, scores), (500, differences)):
-        (x0, first), *_, (x1, last) = [tick for tick in ticks if left <= tick[0] < left + 490]
-        for circle in svg.iter("circle"):
-            x = float(circle.get("cx"))
-            if x0 - 1 <= x <= x1 + 1:
-                found.append((circle.get("r"), first + (x - x0) * (last - first) / (x1 - x0)))
-    small = [value for radius, value in scores if radius == "3"]
-    assert small == pytest.approx([score for cell in cells for score in cell.summary.scores], abs=2e-3)
-    assert [v for r, v in scores if r == "6"] == pytest.approx([cell.summary.mean for cell in cells], abs=2e-3)
-    assert [v for _, v in differences] == pytest.approx([cell.difference.mean for cell in cells[1:]], abs=2e-3)
-
-
 def test_everything_is_written(compared, tmp_path):
     paths = write_comparison(tmp_path / "new" / "folder", compared)
     assert sorted(path.name for path in paths) == [
-        "comparison-summary.csv", "comparison.csv", "comparison.html", "comparison.json", "comparison.md",
-        "comparison.tex",
+        "comparison-summary.csv", "comparison.csv", "comparison.json", "comparison.md", "comparison.tex"
     ]  # fmt: skip
-    assert all(path.read_text().endswith(("\n", "}", "</html>")) for path in paths)
-
-
-@given(st.floats(-1e3, 1e3), st.floats(0, 1e3))
-def test_ticks_are_few_round_and_hold_all(low, span):
-    ticks = round_ticks(low, low + span)
-    step = ticks[1] - ticks[0]
-    assert 2 <= len(ticks) <= 8
-    assert ticks[0] <= low + 1e-6
-    assert ticks[-1] >= low + span - 1e-6
-    assert float(f"{step:.0e}"[0]) in (1, 2, 5)
-
-
-def test_a_panel_of_one_value_has_an_axis():
-    drawn = panel([Bar("x", 0, [0.5], 0.5, None, None), None], left=100, width=200, reference=None)
-    assert drawn["bars"][0]["mean"] == 200
-    assert drawn["bars"][0]["ends"] is None
-    assert len(drawn["bars"]) == 1
+    assert all(path.read_text().endswith(("\n", "}")) for path in paths)

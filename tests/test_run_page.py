@@ -2,17 +2,19 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
 from pages import Page
-from scores_folders import write_all
-from sightread.artifacts import MANIFEST, Artifact
+from scores_folders import write_all, write_scores
+from sightread.artifacts import MANIFEST, Artifact, digest
 from sightread.compare import Column, Comparison, compare_runs
 from sightread.errors import ArtifactError, DataError
 from sightread.origin import commit, made_with
 from sightread.pages.found import find_runs
 from sightread.pages.page import write_page
+from sightread.pages.scored import follow
 from sightread.pages.settings import what_was_run
 from sightread.templates.curves import HEIGHT, WIDTH, Curve, curves
 
@@ -20,7 +22,9 @@ HOSTILE = "<i>R&D</i>"
 
 
 def write_run(folder, losses=(), *, kind="encoder", finished=True, config=None, **report):
-    artifact = Artifact.begin(folder, kind, config=config, inputs={"corpus": "c" * 64, "start": folder.name * 20})
+    artifact = Artifact.begin(
+        folder, kind, config=config, inputs={"corpus": "c" * 64, "start": digest(folder.name), "index": "exact"}
+    )
     lines = [json.dumps({"loss": loss, "lm_loss": loss / 2, "step": 10 * i}) for i, loss in enumerate(losses, start=1)]
     (folder / "log.jsonl").write_text("\n".join(lines))
     if finished:
@@ -72,7 +76,7 @@ def test_settings_stand_once_where_they_are_shared(runs):
         "30",
         "1.000",
     )
-    assert rows["text-only"]["inputs"] == {"corpus": "c" * 12, "start": ("text-only" * 20)[:12]}
+    assert rows["text-only"]["inputs"] == {"corpus": "c" * 12, "start": digest("text-only")[:12], "index": "exact"}
     assert rows["late"]["own"] == {}
     assert found["of_unknown_origin"] == 1
     assert made_with()["python"] in found["origins"][0]
@@ -108,8 +112,8 @@ def scores(tmp_path_factory):
     return write_all(tmp_path_factory.mktemp("scores"), num_rows=40, seeds=range(2))
 
 
-def _quick(found):
-    return compare_runs(found, num=50)
+def _quick(found, controls):
+    return compare_runs(found, controls=controls, num=50)
 
 
 def test_a_page_tells_all(runs, scores, tmp_path, monkeypatch):
@@ -122,8 +126,8 @@ def test_a_page_tells_all(runs, scores, tmp_path, monkeypatch):
     for told in ("Learning curves", "grounded: of 3 tasks clearly", "encoder: lm loss", "not finished", "1,234"):
         assert told in said, told
     assert f"{HOSTILE}.txt:7" in page.texts
-    assert "a loss was not finite, first at step 20; it counts" in said
-    assert "seed 3: the training loss was not finite; it counts" in said
+    assert "a loss was not finite, first at step 20" in said
+    assert "seed 3: the training loss was not finite" in said
     assert not [value for name, value in page.attributes if name in {"src", "href"} and not value.startswith("data:")]
     assert not re.search(r"https?://|@import|url\(", text)
     assert "None" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
@@ -136,6 +140,30 @@ def test_a_comparison_brings_the_scores_it_was_made_of(scores, tmp_path, monkeyp
     text = write_page([str(tmp_path / "comparison")], tmp_path / "page.html").read_text()
     assert "gone, which is not there now" in text
     assert "of 3 tasks clearly better than old" in text
+    assert "made of (digests)" in text.partition("<h3>scores</h3>")[2]
+
+
+def test_scores_bring_the_training_of_their_encoder(tmp_path):
+    encoder, answers = write_run(tmp_path / "runs" / "grounded", (3.0, 2.0)) / "encoder", {0: [("a", "a"), ("b", "a")]}
+    scores = write_scores(
+        tmp_path / "scores", task="sst2", metric="classification", encoder=str(encoder), answers=answers
+    )
+    found = follow([f"seen={scores}"])
+    assert [(run.kind, run.name) for run in found.runs] == [("scores", "seen"), ("encoder", "seen")]
+    assert found.runs[1].curves
+    assert len(follow([f"seen={scores}", str(encoder.parent)]).runs) == 2
+
+
+def test_a_recipes_arms_keep_their_order_names_and_controls(scores, tmp_path):
+    out = Artifact.begin(tmp_path / "out", "comparison")
+    shutil.copytree(scores[0].parent, out.path / "scores")
+    told = {"scores": [f"{arm}!=scores/{arm}" for arm in ("text-only", "random", "grounded")],
+            "controls": {"grounded!": "random!"}}  # fmt: skip
+    out.finish(told)
+    found = follow([str(out.path)])
+    assert list(dict.fromkeys(run.arm for run in found.scores)) == ["text-only!", "random!", "grounded!"]
+    assert found.controls == {"grounded!": "random!"}
+    assert len(found.runs) == 1 + 9
 
 
 def test_results_of_worlds_are_read_back(tmp_path):
@@ -148,7 +176,7 @@ def test_results_of_worlds_are_read_back(tmp_path):
     (tmp_path / "demo" / "results.json").write_text(comparison.to_json())
     write_run(tmp_path / "demo" / "seed-0" / "text-only", (3.0, 2.0))
     said = " ".join(Page(write_page([str(tmp_path / "demo")], tmp_path / "page.html").read_text()).texts)
-    for told in ("It is grounded.", "grounded − text-only", "color in world 1; it counts", "encoder: loss"):
+    for told in ("It is grounded.", "grounded − text-only", "diverged: color in world 1", "encoder: loss"):
         assert told in said, told
 
 

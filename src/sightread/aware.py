@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, Generatio
 from transformers.modeling_outputs import BaseModelOutput
 
 from sightread.artifacts import folder_of
-from sightread.config import check_positive
+from sightread.config import check_positive, check_share
 from sightread.encoders.text import longest_input
 from sightread.errors import ConfigError
 from sightread.grounded import Finder, GroundedConfig, GroundedEncoder, read_finding, write_finding
@@ -43,6 +43,7 @@ class LookConfig:
 
     def __post_init__(self) -> None:
         check_positive(num_images=self.num_images, heads=self.heads)
+        check_share(dropout=self.dropout)
 
     def attention(self, width: int, image_width: int) -> PictureAttention:
         """The layer that looks, with fresh weights, for states and pictures of these widths."""

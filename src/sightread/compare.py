@@ -1,6 +1,6 @@
 """Arms × columns × seeds: encoders compared, with intervals.
 
-`Comparison` holds scores of the same seeds with their chance levels; `write_report` makes the page of the demo of them.
+`Comparison` holds scores of the same seeds with their chance levels, as the controlled worlds give them.
 `compare_runs` compares scores folders with all that their predictions allow: every difference to the control is paired
 by seed and by example.
 """
@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from sightread.artifacts import write_atomic
 from sightread.errors import DataError
 from sightread.metrics import METRICS, translation_signatures
 from sightread.runs import TaskRuns
@@ -28,13 +26,7 @@ from sightread.statistics import (
     permutation_test,
     summarize,
 )
-from sightread.templates import render
-from sightread.templates.panels import Bar, panel
 
-if TYPE_CHECKING:
-    from sightread.analysis.strips import StripToken
-
-_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 LEVEL = 0.05  # adjusted p below which a difference may count
 
 
@@ -148,60 +140,6 @@ class Comparison:
         return "\n\n".join([*map(_as_table, (scores, apart, medians)), *notes]) + "\n"
 
 
-def write_report(
-    path: Path,
-    comparison: Comparison,
-    *,
-    title: str,
-    verdict: str,
-    explanation: str,
-    strips: Sequence[Sequence[StripToken]],
-    strips_explanation: str,
-    facts: Mapping[str, Any],
-) -> Path:
-    """Write one self-contained HTML file.
-
-    Args:
-        path: Where to.
-        comparison: The scores.
-        title: Heading.
-        verdict: What came out, in a sentence or two.
-        explanation: How the scores were taken.
-        strips: Sentences with the picture of each token.
-        strips_explanation: What they show.
-        facts: What was run: settings, machine, times.
-    """
-    from sightread.analysis.strips import as_html
-
-    page = render(
-        "report.html", title=title, verdict=verdict, explanation=explanation, found=html_values(comparison),
-        strips=[[as_html(token) for token in strip] for strip in strips], strips_explanation=strips_explanation,
-        facts=facts,
-    )  # fmt: skip
-    write_atomic(path, page)
-    return path
-
-
-def html_values(comparison: Comparison) -> dict[str, Any]:
-    """Scores, differences and plots for a template."""
-    columns, arms = comparison.columns, list(comparison.scores)
-    return {
-        "columns": columns, "seeds": comparison.seeds,
-        "rows": [{"arm": arm, "cells": [comparison.summary(arm, c.name) for c in columns]} for arm in arms],
-        "differences": [
-            {"arm": f"{arm} − {comparison.control_of(arm)}",
-             "cells": [comparison.difference(arm, c.name) for c in columns]}
-            for arm in arms[1:]
-        ],
-        "plots": [{"name": c.name, "panel": _panel(comparison, c)} for c in columns],
-    }  # fmt: skip
-
-
-def _panel(comparison: Comparison, column: Column) -> dict[str, Any]:
-    bars = [bar_of(arm, i, comparison.summary(arm, column.name)) for i, arm in enumerate(comparison.scores)]
-    return panel(bars, left=190, width=540, reference=("chance", column.chance), ticks=_TICKS)
-
-
 def _with_interval(summary: Summary, sign: str = "") -> str:
     if summary.low is None or summary.high is None:
         return f"{summary.mean:{sign}.2f}"
@@ -217,11 +155,6 @@ def _mean_with_interval(summary: Summary) -> str:
     if summary.low is None:
         return f"{summary.mean:.2f} {'[–]':<11}"
     return f"{summary.mean:.2f} [{summary.low:.2f},{summary.high:.2f}]"
-
-
-def bar_of(label: str, color: int, summary: Summary) -> Bar:
-    """A summary as a row of a panel."""
-    return Bar(label, color, summary.scores, summary.mean, summary.low, summary.high)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,13 @@ def check_positive(*, or_zero: bool = False, **values: float) -> None:
             raise ConfigError(f"{name}={value}: expected a positive number{' or zero' if or_zero else ''}")
 
 
+def check_share(**values: float) -> None:
+    """Raise `ConfigError` unless all values, probabilities or dropouts, are between 0 and 1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name}={value}: expected between 0 and 1")
+
+
 def _fields(config: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(config) if field.name != "training"]
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
-from sightread.artifacts import Artifact, digest
+from sightread.artifacts import CHECKPOINTS, Artifact, digest
 from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
 from sightread.data.encoded import Part
@@ -188,6 +189,13 @@ class TaskData:
             if not isinstance(examples, PooledExamples):
                 self.examples[split] = PooledExamples(objective, examples, batch_size)
 
+    def prepare(self, encoder: Any, folder: Path) -> dict[str, Any]:
+        """Let an encoder that reads more than text find what it reads beside all sequences, before it reads any; what
+        it keeps of that is in the folder. Returns what a report tells of it."""
+        if not hasattr(encoder, "prepare"):
+            return {}
+        return dict(encoder.prepare({split: part.input_ids for split, part in self.examples.items()}, folder))
+
     def training_part(self, num_train: int | None, seed: int) -> Any:
         """The training examples of so many rows, drawn at random."""
         examples, count = self.examples["train"], len(self.rows["train"])
@@ -216,14 +224,17 @@ def finetune(
         config: Settings, the seed among them.
         out: Folder for `predictions-<split>.jsonl` and `scores.json`.
         splits: Splits to score, by default all but "train".
-        data: The task's rows, if they have been read already.
+        data: The task's rows, if they have been read, and the encoder prepared for them.
 
     Returns:
         Scores by "<split>_<score>"; "diverged" is 0, or a key of `scores.DIVERGED`.
     """
     seed_everything(config.seed)
     objective = FinetuningObjective(encoder, task, config)
-    data = data or TaskData(task, tokenizer, min(config.max_length, longest_input(encoder, tokenizer)), splits)
+    if data is None:
+        data = TaskData(task, tokenizer, min(config.max_length, longest_input(encoder, tokenizer)), splits)
+        with TemporaryDirectory() as aside:
+            data.prepare(encoder, Path(aside))
     args = training_arguments(out, config.training, seed=config.seed)
     if config.freeze_encoder and task.reads == "sequence":
         data.pool(objective, args.per_device_eval_batch_size)
@@ -365,13 +376,17 @@ def finetune_seeds(
     artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
     folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
     left = {folder: replace(config, seed=seed) for seed, folder in folders.items() if not (folder / SCORES).is_file()}
+    if artifact.finished and not left:
+        return summaries_of(folders)
+    beside = artifact.path / CHECKPOINTS / "beside"
+    found = data.prepare(start, beside)
     if workers == 1:
         _tune(start, tokenizer, data, left)
     elif left:
-        _tune_apart(workers, left, name, task, config, also)
+        _tune_apart(workers, left, beside, name, task, config, also)
     if not artifact.finished:
         report = report_of(task.name, task.metric, str(name), folders)
-        report |= {"cut": data.cut, "skipped": data.skipped.report()}
+        report |= {"cut": data.cut, "skipped": data.skipped.report(), **found}
         artifact.finish(report | {"seconds": time.monotonic() - began})
     return summaries_of(folders)
 
@@ -403,11 +418,11 @@ def _tune(start: Any, tokenizer: Any, data: TaskData, runs: Mapping[Path, Finetu
         finetune(encoder, tokenizer, data.task, config=config, out=folder, data=data)
 
 
-def _tune_apart(workers: int, runs: Mapping[Path, FinetuningConfig], *what: Any) -> None:
+def _tune_apart(workers: int, runs: Mapping[Path, FinetuningConfig], beside: Path, *what: Any) -> None:
     """Share runs among processes, each of which reads by itself what it needs."""
     with worker_pool(workers) as pool:
         shares = [dict(list(runs.items())[first::workers]) for first in range(min(workers, len(runs)))]
-        jobs = [pool.submit(_read_and_tune, share, *what) for share in shares]
+        jobs = [pool.submit(_read_and_tune, share, beside, *what) for share in shares]
     for job in jobs:
         if error := job.exception():
             done = sum((folder / SCORES).is_file() for folder in runs)
@@ -417,6 +432,8 @@ def _tune_apart(workers: int, runs: Mapping[Path, FinetuningConfig], *what: Any)
             ) from error
 
 
-def _read_and_tune(runs: Mapping[Path, FinetuningConfig], *what: Any) -> None:
+def _read_and_tune(runs: Mapping[Path, FinetuningConfig], beside: Path, *what: Any) -> None:
     quiet_progress()
-    _tune(*_read(*what), runs)
+    start, tokenizer, data = _read(*what)
+    data.prepare(start, beside)
+    _tune(start, tokenizer, data, runs)

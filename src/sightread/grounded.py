@@ -10,7 +10,7 @@ folder holds weights, tokenizer and association, and every task and probe takes 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class GroundingConfig(PretrainingConfig):
     freeze_text: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(or_zero=True, num_images=self.num_images)
         check_positive(num_regions=self.num_regions)
 
@@ -189,6 +190,18 @@ class GroundedEncoder(PreTrainedModel):
         states, _ = self.cross_modal(input_ids, mask, **images, token_type_ids=token_type_ids)
         return BaseModelOutput(last_hidden_state=states)
 
+    def prepare(self, sequences: Mapping[str, Sequence[Sequence[int]]], folder: Path) -> dict[str, Any]:
+        """Find the pictures of all sequences of token ids, by split, before any is read; see `Finder.prepare`.
+
+        Returns:
+            For a report: of its `pictures` how many `distinct` texts were sought, `texts_per_second`, and the share
+            `without_picture`.
+        """
+        if not self.finder:
+            return {}
+        ids = (np.array(sequence) for part in sequences.values() for sequence in part)
+        return self.finder.prepare([text_of(self.finder.tokenizer, sequence) for sequence in ids], folder)
+
     def get_input_embeddings(self) -> Any:
         """Those of the text encoder."""
         return self.cross_modal.text.get_input_embeddings()
@@ -248,11 +261,16 @@ class Finder:
             self.found |= dict(zip(new, self.association.retrieve(new, self.count), strict=True))
         return np.stack([self.found[text] for text in texts])
 
-    def prepare(self, texts: Sequence[str], folder: Path) -> None:
-        """Find the pictures of all these texts now, and keep them in a folder, where they are found if asked again."""
-        if texts:
-            store = PictureStore(associate(texts, self.association, self.count, folder, resume=True))
-            self.found |= dict(zip(texts, store.rows(texts, self.count), strict=True))
+    def prepare(self, texts: Sequence[str], folder: Path) -> dict[str, Any]:
+        """Find the pictures of all these texts now, and keep them in a folder, where they are found if asked again;
+        returns what a report tells of `pictures`."""
+        if not texts:
+            return {}
+        texts = list(dict.fromkeys(texts))
+        store = PictureStore(associate(texts, self.association, self.count, folder, resume=True))
+        self.found |= dict(zip(texts, store.rows(texts, self.count), strict=True))
+        told = ("distinct", "texts_per_second", "without_picture")
+        return {"pictures": {name: store.artifact.report[name] for name in told}}
 
     def __deepcopy__(self, memo: Any) -> Finder:
         return self  # what was found once need not be found again by a copy

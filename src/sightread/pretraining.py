@@ -15,10 +15,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainingArguments
 
 from sightread.artifacts import MANIFEST, Artifact, digest_file
+from sightread.config import check_share
 from sightread.contracts import Examples, Objective, to_device
 from sightread.data.blocks import TokenBlocks
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.encoders.text import config_digest, load_tokenizer, longest_input, tokenizer_digest, weights_digest
+from sightread.encoders.text import (
+    config_digest,
+    hub_names,
+    load_tokenizer,
+    longest_input,
+    tokenizer_digest,
+    weights_digest,
+)
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.language_model import LanguageModel
 from sightread.modules.losses import flop_formulas
@@ -52,6 +60,9 @@ class PretrainingConfig:
             "warmup_steps": 0.05, "lr_scheduler_type": "linear",
         }
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_share(mask_probability=self.mask_probability)
 
 
 def start_model(source: str | Path, tokenizer: Any) -> LanguageModel:
@@ -181,7 +192,10 @@ def train_encoder(
     else:
         objective.encoder.save_pretrained(artifact.path / "encoder")  # type: ignore[operator]
     tokenizer.save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"steps": log.steps, "flops": flops * log.steps, "seconds": seconds, "last": log[-1:]})
+    return artifact.finish({
+        "steps": log.steps, "flops": flops * log.steps, "seconds": seconds, "last": log[-1:],
+        "base_models": hub_names(model.encoder),
+    })  # fmt: skip
 
 
 def step_flops(objective: Objective, examples: Examples, args: TrainingArguments) -> int:

@@ -1,4 +1,4 @@
-"""A comparison of scores folders for every reader: terminal, Markdown, LaTeX, HTML, CSV, JSON.
+"""A comparison of scores folders for every reader: terminal, Markdown, LaTeX, CSV, JSON; the page is `pages`'.
 
 All tables are made of the same `Line`s, so that no two of them disagree. A number that does not exist is a "–", and a
 note says why.
@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sightread.artifacts import write_atomic
-from sightread.compare import LEVEL, Cell, RunComparison, bar_of
+from sightread.compare import LEVEL, Cell, RunComparison
 from sightread.statistics import Difference
-from sightread.templates import render
-from sightread.templates.panels import Bar, panel
 
 HEADER = ("encoder", "mean", "95 %", "median", "seeds", "difference", "95 %", "p", "p (Holm)", "")
-NONE = "–"
+TITLE, NONE = "Encoders compared", "–"
 _LATEX = str.maketrans(
     {char: "\\" + char for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\textsuperscript{\dag}"}
@@ -104,7 +102,7 @@ def as_markdown(comparison: RunComparison) -> str:
         ]
     table = "\n".join(f"| {' | '.join(entries)} |" for entries in lines)
     how = _markdown(explanation(comparison.control))
-    parts = ["# Encoders compared", _listed(comparison.verdicts()), how, table, _listed(comparison.notes())]
+    parts = [f"# {TITLE}", _listed(comparison.verdicts()), how, table, _listed(comparison.notes())]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -159,40 +157,16 @@ def as_json(comparison: RunComparison) -> str:
     )
 
 
-def as_html(comparison: RunComparison) -> str:
-    """A self-contained page: an overview, and for each task its numbers and a plot of scores and differences."""
-    return render("comparison.html", found=html_values(comparison))
-
-
-def html_values(comparison: RunComparison, arms: Sequence[str] = ()) -> dict[str, Any]:
-    """A comparison for a template.
-
-    Args:
-        comparison: What is shown.
-        arms: Encoders in the order of their colours; by default its own.
-    """
-    checkpoints: dict[str, list[str]] = {arm: [] for arm in comparison.arms}
-    for cell in comparison.cells.values():
-        if cell.runs.encoder not in checkpoints[cell.runs.arm]:
-            checkpoints[cell.runs.arm].append(cell.runs.encoder)
-    return {
-        "arms": comparison.arms, "control": comparison.control, "header": HEADER, "missing": NONE,
-        "tasks": [_task(column, comparison, arms or comparison.arms) for column in comparison.columns],
-        "checkpoints": checkpoints, "verdicts": comparison.verdicts(),
-        "explanation": explanation(comparison.control), "notes": comparison.notes(),
-    }  # fmt: skip
-
-
 def write_comparison(out: Path, comparison: RunComparison) -> list[Path]:
-    """Write `comparison.{html,md,tex,csv,json}` and `comparison-summary.csv` into a folder; returns their paths."""
-    pages = {
-        "comparison.html": as_html, "comparison.md": as_markdown, "comparison.tex": as_latex, "comparison.csv": as_csv,
+    """Write `comparison.{md,tex,csv,json}` and `comparison-summary.csv` into a folder; returns their paths."""
+    tables = {
+        "comparison.md": as_markdown, "comparison.tex": as_latex, "comparison.csv": as_csv,
         "comparison-summary.csv": as_summary_csv, "comparison.json": as_json,
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    for name, write in pages.items():
+    for name, write in tables.items():
         write_atomic(out / name, write(comparison))
-    return [out / name for name in pages]
+    return [out / name for name in tables]
 
 
 def _digits(cell: Cell) -> int:
@@ -248,21 +222,6 @@ def _summary_of(cell: Cell) -> dict[str, Any]:
         "difference_high": apart["high"], "p_bootstrap": apart["p"], "p_permutation": cell.p, "p_holm": cell.adjusted,
         "verdict": cell.verdict,
     }  # fmt: skip
-
-
-def _task(column: str, comparison: RunComparison, arms: Sequence[str]) -> dict[str, Any]:
-    cells = comparison.column(column)
-    colors = [list(arms).index(cell.runs.arm) for cell in cells]
-    scores = [bar_of(cell.runs.arm, color, cell.summary) for color, cell in zip(colors, cells, strict=True)]
-    panels = [panel(scores, left=190, width=250, reference=None)]
-    apart = [
-        Bar("", color, (), one.mean, one.low, one.high) if (one := cell.difference) else None
-        for color, cell in zip(colors, cells, strict=True)
-    ]
-    if any(apart):
-        panels.append(panel(apart, left=510, width=230, reference=("", 0.0)))
-    lines = {cell.runs.arm: line(cell) for cell in cells}
-    return {"name": column, "heading": heading(cells[0]), "lines": lines, "panels": panels}
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

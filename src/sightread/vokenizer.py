@@ -27,11 +27,12 @@ from sightread.data.blocks import special_tokens_around
 from sightread.encoders.clip import ClipTowers
 from sightread.encoders.features import LEVELS, encode_ids
 from sightread.encoders.image import ImageEncoder
-from sightread.encoders.text import TextEncoder, check_fast
+from sightread.encoders.packed import can_pack
+from sightread.encoders.text import TextEncoder, check_fast, hub_names
 from sightread.encoders.windows import Encoded, encode_lines, end_to_end, gathered
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.heads import ProjectionHead
-from sightread.runtime import Clock, default_device, one_thread
+from sightread.runtime import Clock, default_device, keyed_rng, one_thread
 
 KIND = "vokenizer"
 TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
@@ -122,6 +123,7 @@ class Vokenizer:
         bank.check_encoder(self.image_encoder)
         self.room, self.precision = self._room(), "fp32"
         self._check_padding()
+        self.packed = can_pack(self.text_encoder, self._samples(1, self.room, self.room, 2))
         if not embedded:
             with one_thread():
                 bank = bank.with_vectors(self.image_vectors(bank.features))
@@ -239,6 +241,7 @@ class Vokenizer:
         batches = encode_lines(
             self.text_encoder, token_ids, begins, room=self.room, level=self.config.level, chosen=chosen,
             budget=TOKEN_BUDGET["cpu" if self.device.type == "cpu" else "cuda"], bf16=self.precision == "bf16",
+            packed=self.packed,
         )  # fmt: skip
         for places, counts, states in batches:
             vectors = self.text_head(states)
@@ -248,9 +251,7 @@ class Vokenizer:
     @torch.inference_mode()
     def _check_padding(self) -> None:
         """Raise `ConfigError` if padding beside a text changes its vectors, so that vokens would depend on company."""
-        prefix, suffix = special_tokens_around(self.tokenizer)
-        size = min(self.room, 8)
-        short, long = (np.concatenate([prefix, np.full(n, len(self.tokenizer) - 1), suffix]) for n in (1, size))
+        short, long = self._samples(1, min(self.room, 8))
         alone = encode_ids(self.text_encoder, [short])[0, : len(short)]
         gap = (encode_ids(self.text_encoder, [short, long])[0, : len(short)] - alone).abs().max()
         if gap > 1e-3 * alone.abs().max():
@@ -258,6 +259,12 @@ class Vokenizer:
                 f"{type(self.text_encoder.model).__name__} does not leave padding out: a text's vectors change by "
                 f"{gap:.2g} beside a longer one; use an encoder that heeds the attention mask"
             )
+
+    def _samples(self, *lengths: int) -> list[np.ndarray]:
+        """Sequences to try the encoder with: so many rare tokens, between special ones."""
+        (prefix, suffix), size = special_tokens_around(self.tokenizer), len(self.tokenizer)
+        tokens = keyed_rng(0).integers(size // 2, size, max(lengths))
+        return [np.concatenate([prefix, tokens[:n], suffix]) for n in lengths]
 
     def to(self, device: str) -> Vokenizer:
         """Go to a device, in place."""
@@ -288,7 +295,8 @@ class Vokenizer:
             {n: v.contiguous().cpu() for n, v in heads.items()}, artifact.path / "heads.safetensors"
         )
         self.bank.save(artifact.path / "bank", overwrite=(artifact.path / "bank").exists())
-        return artifact.finish(report)
+        names = hub_names(self.text_encoder.model, self.image_encoder.model)
+        return artifact.finish({"base_models": names, **(report or {})})
 
     @classmethod
     def from_pretrained(cls, name: Path | str, bank: ImageBank | None = None) -> Vokenizer:

@@ -10,6 +10,7 @@ checkpoint. It holds weights, tokenizer, and CLIP's tokenizer in `clip/`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +121,36 @@ class XBertEncoder(PreTrainedModel):
     def clip_inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """What CLIP reads of some sequences, int64 (B, L), as `TwoStream` takes it; what it cannot, or what
         the language encoder does not know, is counted in `cut`."""
+        pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
+        found, cut = zip(*(self._rows_of(ids[kept]) for ids, kept in pairs), strict=True)
+        most = max(rows.cut for rows in found)
+        if most and not self.cut:
+            warnings.warn(
+                f"a text has {most} tokens more than CLIP reads in {self.config.sentence_rows} rows a sentence, and "
+                "they are left out; for more, raise sentence_rows in config.json", stacklevel=3,
+            )  # fmt: skip
+        self.cut += sum(cut)
+        return {name: value.to(input_ids.device) for name, value in self._clip_rows.collate(found).items()}
+
+    def prepare(self, sequences: Mapping[str, Sequence[Sequence[int]]], folder: Path) -> dict[str, Any]:
+        """Count what CLIP will not read of sequences of token ids, by split, as `clip_inputs` does; nothing is kept.
+
+        Returns:
+            For a report: `clip_cut`, how many tokens of each split are left out, where any are.
+        """
+        cut = {split: sum(self._rows_of(np.array(ids))[1] for ids in part) for split, part in sequences.items()}
+        return {"clip_cut": {split: count for split, count in cut.items() if count}}
+
+    @property
+    def _clip_rows(self) -> ClipRows:
         if self.rows is None:
             raise ConfigError("this XBERT was made without tokenizers; load it by load_encoder")
-        pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
-        found = [self._rows_of(ids[kept], self.rows) for ids, kept in pairs]
-        return {name: value.to(input_ids.device) for name, value in self.rows.collate(found).items()}
+        return self.rows
 
-    def _rows_of(self, ids: np.ndarray, rows: ClipRows) -> Rows:
-        """The rows of the sentences of one sequence, int64 (L,)."""
-        most = self.config.sentence_rows
-        found = rows.of(sentences_of(self.tokenizer, ids), most)
-        if found.cut and not self.cut:
-            warnings.warn(
-                f"a text has {found.cut} tokens more than CLIP reads in {most} rows a sentence, and they are left out; "
-                "for more, raise sentence_rows in config.json", stacklevel=4,
-            )  # fmt: skip
-        self.cut += found.cut + unknown(self.tokenizer, ids)
-        return found
+    def _rows_of(self, ids: np.ndarray) -> tuple[Rows, int]:
+        """The rows of the sentences of one sequence, int64 (L,), and how many tokens CLIP does not read."""
+        found = self._clip_rows.of(sentences_of(self.tokenizer, ids), self.config.sentence_rows)
+        return found, found.cut + unknown(self.tokenizer, ids)
 
     def get_input_embeddings(self) -> Any:
         """Those of the language encoder."""

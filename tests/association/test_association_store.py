@@ -133,7 +133,7 @@ def test_what_was_found_is_kept_once_and_read_back(association, tmp_path):
     assert (report["queries"], report["distinct"], len(store)) == (2 * len(TEXTS), len(distinct), len(distinct))
     assert report["words"] == sum(len(text.split()) for text in distinct)
     assert report["without_picture"] == np.mean(association.retrieve(distinct, 1) < 0)
-    assert report["words_per_second"] > 0
+    assert report["words_per_second"] / report["texts_per_second"] == pytest.approx(report["words"] / len(distinct))
     assert len(list(store.artifact.path.glob("shard-*"))) == report["shards"] == -(-len(distinct) // 7)
     store.check_association(association)
     with pytest.raises(ConfigError, match=r"k=4.*the 3 pictures that are kept"):

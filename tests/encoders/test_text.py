@@ -12,6 +12,7 @@ from sightread.encoders.text import (
     build_word_tokenizer,
     check_fast,
     freeze,
+    hub_names,
     load_model,
     load_tokenizer,
     tokenizer_digest,
@@ -217,3 +218,12 @@ def test_published_tokenizers_are_fast_and_keep_their_digest(name):
     digest = tokenizer_digest(tokenizer)
     tokenizer(["a dog jumps", "a"], padding=True, truncation=True, max_length=4)
     assert tokenizer_digest(tokenizer) == digest == tokenizer_digest(load_tokenizer(data_root() / "models" / name))
+
+
+def test_only_what_came_from_the_hub_has_a_name_there(text_encoder_folder):
+    there, here = (TextEncoder.from_pretrained(text_encoder_folder).model for _ in range(2))
+    there.config.name_or_path = "ada/bert"  # as transformers writes it
+    fresh = transformers.BertModel(
+        transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    )
+    assert hub_names(there, here, fresh, there) == ["ada/bert"]

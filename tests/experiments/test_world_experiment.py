@@ -47,7 +47,7 @@ TINY = WorldExperiment(
         "encoder": WorldExperiment().encoders["encoder"]
         | {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
     },
-    pretraining=PretrainingConfig(max_length=32, packed=False, training=EPOCH),
+    pretraining=PretrainingConfig(max_length=32, packed=False, training=EPOCH | {"logging_steps": 2}),
     finetuning=FinetuningConfig(pooling="mean", max_length=32, training=EPOCH),
     probing=FinetuningConfig(pooling="mean", max_length=32, freeze_encoder=True, training=EPOCH),
 )  # fmt: skip
@@ -118,8 +118,11 @@ def test_reported_scores_are_those_of_the_predictions(ran):
 def test_the_report_and_its_strip(ran):
     _, out = ran
     page = (out / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count('<svg viewBox="0 0 760') == 2  # a task each
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert "not finished" not in page
+    for told in ("Learning curves", "What each token sees", "Made-up nouns have looks", "Made with sightread"):
+        assert told in page
     assert all(arm in page for arm in ARMS)
     nouns = [line.split("\t") for line in (out / "seed-0" / "world" / "nouns.tsv").read_text().splitlines()[1:]]
     told = re.findall(r"A (\w+) is ([\w, ]+): no text says so", page)
@@ -174,7 +177,7 @@ def test_a_finished_run_is_told_again(ran, demo, monkeypatch):
 
 
 def minutes(out):
-    return float(re.search(r"minutes of work\D*([\d.]+)", (out / "report.html").read_text())[1])
+    return json.loads((out / MANIFEST).read_text())["report"]["seconds"] / 60
 
 
 def test_resuming_does_nothing_twice_and_the_missing_alike(ran, demo, monkeypatch):
@@ -237,7 +240,7 @@ def test_the_table_says_all_and_names_what_diverged(monkeypatch, tmp_path):
     for name, fake in {"train": trains, "_score": scores,
                        "ground_of": lambda _, __, folder: SimpleNamespace(folder=folder)}.items():  # fmt: skip
         monkeypatch.setattr(one_world, name, fake)
-    for name, fake in {"prepare": lambda *_: (0.0, {}), "_report": lambda *_: tmp_path / "report.html"}.items():
+    for name, fake in {"prepare": lambda *_: (0.0, {}), "_draw_strip": lambda *_: ((), "")}.items():
         monkeypatch.setattr(world, name, fake)
     replace(TINY, seeds=(0, 1, 2)).run(tmp_path, workers=1, say=lambda _: None)
     *tables, note = (tmp_path / "table.md").read_text().strip().split("\n\n")
@@ -299,4 +302,4 @@ def test_worlds_on_processes_of_their_own(tmp_path):
     outcome = TINY.run(tmp_path, workers=2, say=said.append)
     assert len(said) == 2 * (1 + len(ARMS))
     assert all(arm in outcome.table for arm in ARMS)
-    assert outcome.report.read_text().count("<svg") == len(COLUMNS)
+    assert len(outcome.sentences) == 4

@@ -27,7 +27,7 @@ RIGHT = {0: 60, 1: 66, 2: 75}  # of 80 rows, by seed
 def write_run(folder, text_encoder, config=CONFIG, **inputs):
     artifact = Artifact.begin(folder, "encoder", config=config, inputs={"vokens": "ab" * 32} | inputs)
     shutil.copytree(text_encoder, folder / "encoder")
-    artifact.finish({"steps": 3000, "seconds": 90.4, "skipped": SKIPPED})
+    artifact.finish({"steps": 3000, "seconds": 90.4, "skipped": SKIPPED, "base_models": ["ada/bert"]})
     return folder
 
 
@@ -92,6 +92,7 @@ def test_scores_of_others_are_refused(run, scores, tmp_path):
 def test_method_data_limits_and_settings_are_told(run, scores):
     data, text = parts(model_card(Made.open(run)))
     assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "fill-mask")
+    assert data["base_model"] == ["ada/bert"]
     assert "Voken pre-training" in text
     assert f"| vokens | `{'ab' * 32}` |" in text
     assert "3,000 steps, 90 seconds, 1,234 left out: not UTF-8" in text
@@ -147,6 +148,7 @@ def test_a_vokenizers_scores_are_those_of_retrieval(vokenizer_folder, tmp_path):
     (tmp_path / "scores.json").write_text(json.dumps(found))
     data, text = parts(model_card(Made.open(vokenizer_folder), [tmp_path / "scores.json"], name="ada/v"))
     assert data["library_name"] == "sightread"
+    assert "base_model" not in data  # its encoders came from folders
     assert "Token-picture matching" in text
     assert "4,321 tokens and 99 sentences looked for their picture among 1,000" in text
     assert "| tokens | 10.3 | 25.0 | 50.0 | 11 |" in text

@@ -154,22 +154,27 @@ def test_any_encoder_may_read_and_other_pictures_be_found(
 def test_feature_maps_are_kept_and_broken_pictures_left_out(captions, image_encoder, tmp_path, monkeypatch):
     folder, encoder = tmp_path / "pictures", seeing_maps(image_encoder, captions.pictures)
     folder.mkdir()
-    for i in range(5):
+    for i in range(6):
         captions.pictures.load(i).save(folder / f"{i}.png")
-    (folder / "0.png").write_bytes(b"no picture")
+    for i in (2, 3):  # a whole part
+        (folder / f"{i}.png").write_bytes(b"no picture")
     pictures = PictureFiles.from_folder(folder)
     monkeypatch.setattr("sightread.encoders.feature_maps.AT_ONCE", 2)
-    maps = FeatureMaps(encoder, pictures, tmp_path / "maps", max_skipped=0.2)
-    assert maps.rows.tolist() == [1, 2, 3, 4]
+    maps = FeatureMaps(encoder, pictures, tmp_path / "maps", max_skipped=0.4)
+    assert maps.rows.tolist() == [0, 1, 4, 5]
+    assert maps.skipped.count == 2
     for row, map_ in zip(maps.rows, maps, strict=True):
         expected = image_encoder.feature_map(encoder.preprocess([pictures.load(row)]))[0].flatten(1).T.detach()
         np.testing.assert_allclose(map_, expected, rtol=1e-3, atol=1e-5)
     monkeypatch.setattr("sightread.encoders.features._compute_image_features", None)  # they are not made again
-    assert np.array_equal(FeatureMaps(encoder, pictures, tmp_path / "maps", max_skipped=0.2)[2], maps[2])
-    with pytest.raises(DataError, match="1 of 5 pictures are bad"):
+    assert np.array_equal(FeatureMaps(encoder, pictures, tmp_path / "maps", max_skipped=0.4)[2], maps[2])
+    with pytest.raises(DataError, match="2 of 6 pictures are bad"):
         FeatureMaps(encoder, pictures, tmp_path / "maps")
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="not one of the pictures can be decoded"):
+        FeatureMaps(encoder, pictures.select([2, 3]), tmp_path / "none", max_skipped=1)
     with pytest.raises(DataError, match="not one of the 1 pictures can be decoded"):
-        seeing_maps(image_encoder, pictures.select([0]))
+        seeing_maps(image_encoder, pictures.select([2]))
 
 
 def test_captions_of_unknown_words_are_told(captions, image_encoder, tmp_path):

@@ -79,12 +79,19 @@ def test_a_seed_is_one_layer_and_a_folder_is_one_encoder(run, association, text_
         wrap(CONFIG, text_encoder_folder, association, tmp_path / "other", resume=True)
 
 
-def test_a_task_cannot_tell(run, world_folder, tmp_path):
+def test_a_task_cannot_tell(run, world_folder, tmp_path, monkeypatch):
+    """Pictures are found once for all its texts, before training."""
+    find, asked = RandomAssociation.find, []
+    monkeypatch.setattr(RandomAssociation, "find", lambda self, texts, k: asked.extend(texts) or find(self, texts, k))
     task = Classification("world", world_folder / "tasks" / "color", name="color")
     training = {"num_train_epochs": 1, "per_device_train_batch_size": 16}
     config = FinetuningConfig(max_length=16, num_train=16, training=training)
-    scores = finetune_seeds(run / "encoder", task, seeds=(0,), config=config, out=tmp_path / "scores")
-    assert len(scores["test_accuracy"].scores) == 1
+    scores = finetune_seeds(run / "encoder", task, seeds=(0, 1), config=config, out=tmp_path / "scores")
+    assert len(scores["test_accuracy"].scores) == 2
+    pictures = Artifact.open(tmp_path / "scores", "scores").report["pictures"]
+    texts = {row.inputs[0] for split in ("train", *task.splits()) for row in task.load(split)}
+    assert len(asked) == len({*asked}) == pictures["distinct"] == len(texts)
+    assert pictures["texts_per_second"] > 0 == pictures["without_picture"]
 
 
 def test_what_cannot_be_is_told_before_any_folder(run, association, text_encoder_folder, tmp_path):
@@ -181,6 +188,7 @@ def test_translation_looks_is_kept_and_resumed_exactly(association, parallel, tm
     assert not weights[1]
     report = Artifact.open(tmp_path / "whole", "scores").report
     assert report["encoder"] == "transformer-1x32-3-pictures-random"
+    assert report["pictures"]["distinct"] <= 64
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(kept[0]), load_tokenizer(kept[0])
     assert model.model.encoder.finder.association.digest == association.digest
     lines = (tmp_path / "whole" / "seed-0" / "predictions-dev.jsonl").read_text().splitlines()

@@ -16,13 +16,13 @@ from transformers import (
 from byte_clip import byte_tokenizer
 from clip_models import build_model
 from pretraining_runs import TRAINING, VOCAB, overfits, recorded, resumes_exactly, tiny_model
-from sightread.artifacts import digest_file
+from sightread.artifacts import Artifact, digest_file
 from sightread.contracts import IGNORED
 from sightread.data.clip_rows import ClipRows
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import load_tokenizer, weights_digest
 from sightread.errors import ArtifactError, ConfigError
-from sightread.finetuning import FinetuningConfig, finetune
+from sightread.finetuning import FinetuningConfig, finetune, finetune_seeds
 from sightread.grounded import load_encoder
 from sightread.methods import distillation, lm
 from sightread.methods.distillation import XdbertConfig, XdbertObjective
@@ -207,11 +207,13 @@ def test_settings_and_models_that_cannot_be_are_refused(corpus, text_encoder_fol
     CLIP.save_pretrained(tmp_path / "tower")
     for folder, kept in (("whole", lambda name: name != PROJECTION), ("half", lambda name: "layers.0" not in name)):
         save_without(build_model("clip", CLIP, 16), tmp_path / folder, kept)
+    build_model("siglip", CLIP, 16).save_pretrained(tmp_path / "siglip")
     for folder, message in (
         (tmp_path / "whole", "without its text_projection"),
         (tmp_path / "half", "lacks 16 weights of a CLIP"),
         (tmp_path / "tower", "without its text_projection; give the whole CLIP, or set clip_projection=false"),
-        (text_encoder_folder, "is of the kind 'bert'; give a CLIP"),
+        (text_encoder_folder, r"is of the kind 'bert'; give a CLIP .clip or clip_text_model., or make one: .* towers$"),
+        (tmp_path / "siglip", "of the kind 'siglip'; give a CLIP .*; SigLIP reads padding as text, which is masked"),
     ):
         with pytest.raises(ArtifactError, match=message):
             distillation.train(CONFIG, corpus, tmp_path / "out", start=text_encoder_folder, clip=folder)
@@ -314,6 +316,20 @@ def test_tasks_take_all_of_them(adapted, clip, world_folder, folder, tmp_path):
         warnings.simplefilter("ignore")
         scores = finetune(load_encoder(name), AutoTokenizer.from_pretrained(name), task, config=config, out=tmp_path)
     assert 0 <= scores["dev_accuracy"] <= 1
+
+
+def test_what_clip_cannot_read_of_a_task_is_counted_in_its_report(adapted, world_folder, tmp_path):
+    full, task = load_encoder(adapted / "full"), load_task("world", world_folder / "tasks" / "color")
+    full.config.sentence_rows = 1
+    full.save_pretrained(tmp_path / "full")
+    config = FinetuningConfig(max_length=12, num_train=8, training={**TRAINING, "max_steps": 1})
+    with pytest.warns(UserWarning, match=r"tokens more than CLIP reads in 1 rows"):
+        finetune_seeds(tmp_path / "full", task, seeds=[0], config=config, out=tmp_path / "scores")
+    read = [full.tokenizer.tokenize(row.inputs[0])[:10] for row in task.load("train")]
+    letters = ["".join(words).replace("##", "") for words in read]
+    report = Artifact.open(tmp_path / "scores", "scores").report
+    assert report["clip_cut"]["train"] == sum(max(len(text) - 14, 0) for text in letters) > 0
+    assert report["clip_cut"].keys() == {"train", *task.splits()}
 
 
 @pytest.mark.slow

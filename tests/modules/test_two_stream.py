@@ -146,3 +146,45 @@ def test_what_does_not_fit_is_refused(inputs):
         made(num_layers=0)
     with pytest.raises(ShapeError, match="clip_ids"):
         made()(**inputs | {"clip_ids": inputs["clip_ids"][:1]})
+
+
+def size_of(width, embedding, num_layers):
+    """Weights of a BERT or ELECTRA without pooler: embeddings, their map to the width, layers of 12 D² + 13 D."""
+    embedded = (30522 + 512 + 2) * embedding + 2 * embedding
+    return embedded + (embedding != width) * (embedding + 1) * width + num_layers * (12 * width**2 + 13 * width)
+
+
+def side_of(width, read):
+    """Weights of one side of a layer: attention to what it reads and to itself, feed-forward, three LayerNorms."""
+    own, crossed = 4 * (width**2 + width), 2 * (width**2 + width) + 2 * (read * width + width)
+    return crossed + own + 8 * width**2 + 5 * width + 3 * 2 * width
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "embedding", "num_layers", "alone"),
+    [
+        ("bert", 768, 768, 12, 109.5), ("bert", 1024, 1024, 24, 335.1), ("electra", 768, 768, 12, 108.9),
+        ("electra", 1024, 1024, 24, 334.1), ("electra", 256, 128, 12, 13.5),
+    ],
+)  # fmt: skip
+def test_the_language_encoder_is_as_large_as_before_and_all_of_it_as_its_parts(
+    kind, width, embedding, num_layers, alone
+):
+    """Hsu et al. 2022, table 6; BERT's count in the literature has its pooler."""
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 64}
+    more = {"embedding_size": embedding} if kind == "electra" else {}
+    config = transformers.AutoConfig.for_model(kind, num_hidden_layers=num_layers, **sizes, **more)
+    with torch.device("meta"):
+        text = transformers.AutoModel.from_config(config)
+        clip = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig())
+        count = text.num_parameters()
+        full = TwoStream(text, clip.text_model, clip.text_projection, num_layers=2)
+    assert round(count / 1e6, 1) == alone
+    assert (
+        full.text.num_parameters()
+        == count
+        == size_of(width, embedding, num_layers) + (kind == "bert") * (width + 1) * width
+    )
+    tower = (49408 + 77) * 512 + 12 * (12 * 512**2 + 13 * 512) + 2 * 512
+    joined = 2 * (side_of(width, 512) + side_of(512, width))
+    assert sum(p.numel() for p in full.parameters()) == count + tower + 512**2 + joined

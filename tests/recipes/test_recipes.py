@@ -94,9 +94,8 @@ class Tiny:
             raise ConfigError("no seeds")
 
     def run(self, out, *, data, workers, say):
-        (out / "page.html").write_text(f"{self.seeds} {data} {workers}")
-        say("step")
-        return Outcome("the table", "the verdict", out / "page.html")
+        say(f"step {self.seeds} {data} {workers}")
+        return Outcome("the table", "the verdict")
 
 
 @pytest.fixture
@@ -113,14 +112,18 @@ def compare(monkeypatch, tmp_path):
 def test_compare_runs_a_recipe(compare, tmp_path):
     result = compare(f"recipes.a:b --set seeds=3,4 --workers 2 --data {tmp_path}")
     assert result.exit_code == 0, result.output
-    page = tmp_path / "out" / "page.html"
-    assert result.stdout == f"step\n\nthe table\n\nthe verdict\n\nreport: {page}\n"
-    assert page.read_text() == f"(3, 4) {tmp_path} 2"
+    page, step = tmp_path / "out" / "report.html", f"step (3, 4) {tmp_path} 2"
+    assert result.stdout == f"{step}\n\nthe table\n\nthe verdict\n\nreport: {page}\n"
+    assert "<pre>the table</pre>" in page.read_text()
     page.write_text("seen")
     again = compare("recipes.a:b --set seeds=3,4 --resume")
     assert again.exit_code == 0, again.output
-    assert again.stdout == f"{tmp_path / 'out'} is finished, and nothing is left to do{result.stdout[4:]}"
+    finished = f"{tmp_path / 'out'} is finished, and nothing is left to do"
+    assert again.stdout == result.stdout.replace(step, finished)
     assert page.read_text() == "seen", "what was found is told, and not found again"
+    page.unlink()  # as if it had been killed before
+    assert compare("recipes.a:b --set seeds=3,4 --resume").stdout == again.stdout
+    assert "<pre>the table</pre>" in page.read_text()
     manifest = (tmp_path / "out" / MANIFEST).read_text()
     for words, message in {
         "recipes.a:b": "already holds a finished comparison",

@@ -15,6 +15,7 @@ import transformers
 from sightread.artifacts import Artifact, digest_file
 from sightread.contracts import Row
 from sightread.data.parallel import ParallelText
+from sightread.encoders import seq2seq
 from sightread.encoders.seq2seq import build_transformer, learn_vocabulary, translate
 from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.metrics import METRICS
@@ -40,8 +41,19 @@ LEARNS = TranslationConfig(
     },
 )  # fmt: skip
 SHORT = replace(
-    LEARNS, dropout=0.3, training={**LEARNS.training, "num_train_epochs": 2, "save_steps": 5, "logging_steps": 5}
-)  # 25 steps
+    LEARNS, dropout=0.3, num_beams=1,
+    training={**LEARNS.training, "num_train_epochs": 2, "per_device_train_batch_size": 64, "save_steps": 5,
+              "logging_steps": 5},
+)  # fmt: skip
+STEPS = 13  # of it
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_translation_is_long():
+    """What has learnt little does not come to an end by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seq2seq, "EXTRA_LENGTH", 8)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +212,7 @@ def test_the_kept_model_is_the_mean_of_the_last_checkpoints(data, tmp_path, monk
     train(SHORT, data, tmp_path / "scores", seeds=[0], keep_models=True)
     folder = tmp_path / "scores" / "seed-0"
     kept = safetensors.numpy.load_file(folder / "model" / "model.safetensors")
-    files = [folder / "checkpoints" / f"checkpoint-{step}" / "model.safetensors" for step in (20, 25)]
+    files = [folder / "checkpoints" / f"checkpoint-{step}" / "model.safetensors" for step in (10, STEPS)]
     saved = [safetensors.numpy.load_file(file) for file in files]
     shared = next(name for name, value in saved[0].items() if value.shape == kept["model.shared.weight"].shape)
     names = {name: shared if name == "model.shared.weight" else f"encoder.{name}" for name in kept}
@@ -237,13 +249,13 @@ def breaks_at(monkeypatch, call):
     monkeypatch.setattr(TranslationObjective, "forward", counted)
 
 
-@pytest.mark.parametrize("call", [3, 13, 25 + 13])  # before the first checkpoint, in seed 0, in seed 1
+@pytest.mark.parametrize("call", [3, 8, STEPS + 8])  # before the first checkpoint, in seed 0, in seed 1
 def test_a_stopped_run_resumed_equals_the_uninterrupted_one(call, data, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         breaks_at(patch, call)
         with pytest.raises(KeyboardInterrupt):
             train(SHORT, data, tmp_path / "scores", seeds=[0, 1], keep_models=True)
-    assert (last_checkpoint(tmp_path / "scores" / f"seed-{call // 25}" / "checkpoints") is None) == (call == 3)
+    assert (last_checkpoint(tmp_path / "scores" / f"seed-{call // STEPS}" / "checkpoints") is None) == (call == 3)
     train(SHORT, data, tmp_path / "scores", seeds=[0, 1], keep_models=True, resume=True)
     for seed in (0, 1):
         assert weights_and_predictions(tmp_path / "scores", seed) == weights_and_predictions(whole, seed)
@@ -254,7 +266,7 @@ def test_a_run_stopped_while_it_translates_is_not_trained_again(data, whole, tmp
         patch.setattr(translation, "translate", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(SHORT, data, tmp_path / "scores", seeds=[0, 1], keep_models=True)
-    breaks_at(monkeypatch, 25 + 1)  # only seed 1 may be trained
+    breaks_at(monkeypatch, STEPS + 1)  # only seed 1 may be trained
     train(SHORT, data, tmp_path / "scores", seeds=[0, 1], keep_models=True, resume=True)
     assert weights_and_predictions(tmp_path / "scores") == weights_and_predictions(whole)
 

@@ -63,6 +63,8 @@ def test_the_page_asks_nobody_else_and_holds_no_code(client):
         file = client.get(path)
         assert (file.status_code, file.headers["cache-control"]) == (200, "no-cache")
         assert "://" not in file.text
+        for module in re.findall(r'from "\./([^"]+)"', file.text):
+            assert client.get(f"/{module}").text.startswith("//")
     assert client.get("/page.js").headers["content-type"] == "text/javascript; charset=utf-8"
 
 

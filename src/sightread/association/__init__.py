@@ -120,6 +120,10 @@ class Association:
         self.state()  # raises before a folder is begun
         return self.save_into(Artifact.begin(out, KIND, config={"kind": self.kind}, overwrite=overwrite))
 
+    def save_pretrained(self, folder: Path) -> None:
+        """Write it within what rests on it."""
+        self.save(folder, overwrite=folder.exists())
+
     def save_into(self, artifact: Artifact) -> Path:
         """Fill and finish a folder that was begun as an association of this kind."""
         import numpy as np
@@ -132,6 +136,6 @@ class Association:
         write_atomic(artifact.path / VALUES, json.dumps(dict(state.values)))
         for name, model in state.models.items():
             model.save_pretrained(artifact.path / name)
-        if all(getattr(model, "bank", None) is not self.bank for model in state.models.values()):  # a vokenizer has it
+        if all(getattr(model, "bank", None) is not self.bank for model in state.models.values()):  # they have it
             self.bank.save(artifact.path / "bank")
         return artifact.finish(self.report)

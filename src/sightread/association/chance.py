@@ -9,7 +9,10 @@ import numpy as np
 from sightread.artifacts import digest
 from sightread.association import Association, State
 from sightread.bank import ImageBank
+from sightread.errors import ConfigError
 from sightread.runtime import keyed_rng
+
+LIKE = "like"
 
 
 class RandomAssociation(Association):
@@ -17,27 +20,36 @@ class RandomAssociation(Association):
 
     Args:
         bank: The pictures.
+        like: The association, of the same bank, that it is the control of: every text has as many pictures as that
+            one finds for it.
         seed: The seed.
+
+    Raises:
+        ConfigError: If the bank is not that of `like`.
     """
 
     kind = "random"
 
-    def __init__(self, bank: ImageBank, seed: int = 0) -> None:
-        self.bank, self.seed = bank, seed
+    def __init__(self, bank: ImageBank, like: Association | None = None, seed: int = 0) -> None:
+        if like and like.bank.digest != bank.digest:
+            raise ConfigError("pictures by chance are the control of an association of another bank; give its own bank")
+        self.bank, self.like, self.seed = bank, like, seed
 
     def find(self, texts: Sequence[str], k: int) -> np.ndarray:
         """Draw; the first pictures are the same however many are asked for."""
+        there = self.like.find(texts, k) >= 0 if self.like else np.array([[bool(text.strip())] * k for text in texts])
         found = np.full((len(texts), k), -1, dtype=np.int64)
-        for row, text in enumerate(texts):
-            if text.strip():
-                found[row] = keyed_rng(self.seed, int(digest(text)[:16], 16)).permutation(len(self.bank))[:k]
-        return found
+        for row in np.flatnonzero(there.any(axis=1)).tolist():
+            found[row] = keyed_rng(self.seed, int(digest(texts[row])[:16], 16)).permutation(len(self.bank))[:k]
+        return np.where(there, found, -1)
 
     def state(self) -> State:
-        """The seed."""
-        return State(values={"seed": self.seed})
+        """The seed, and what it is the control of."""
+        if not self.like:
+            return State(values={"seed": self.seed})
+        return State(values={"seed": self.seed, LIKE: self.like.digest}, models={LIKE: self.like})
 
     @classmethod
     def from_state(cls, bank: ImageBank, state: State) -> RandomAssociation:
-        """The association that had this state."""
-        return cls(bank, state.values["seed"])
+        """The association that had this state; what it is the control of is loaded already."""
+        return cls(bank, state.models.get(LIKE), state.values["seed"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors.numpy
 
 from sightread.artifacts import Artifact, check_fits
 from sightread.association import ARRAYS, KIND, VALUES, Association, State
 from sightread.association.captions import KeywordAssociation, SceneAssociation
-from sightread.association.chance import RandomAssociation
+from sightread.association.chance import LIKE, RandomAssociation
 from sightread.association.encoders import DenseAssociation, VokenAssociation
 from sightread.association.objects import ObjectAssociation
 from sightread.association.semantic_visual import SemanticVisualAssociation
@@ -39,8 +40,12 @@ def load_association(folder: Path | str) -> Association:
     try:
         arrays = safetensors.numpy.load_file(path / ARRAYS)
         values, folders = json.loads((path / VALUES).read_text()), {p.name: p for p in path.iterdir() if p.is_dir()}
-        bank = ImageBank.load((path if "bank" in folders else folders["vokenizer"]) / "bank")
-        association = KINDS[kind].from_state(bank, State(arrays, values, folders))
+        models: dict[str, Any] = {name: load_association(p) if name == LIKE else p for name, p in folders.items()}
+        if LIKE in models:
+            bank = models[LIKE].bank
+        else:
+            bank = ImageBank.load((path if "bank" in folders else folders["vokenizer"]) / "bank")
+        association = KINDS[kind].from_state(bank, State(arrays, values, models))
     except (OSError, ValueError, KeyError, TypeError, IndexError, safetensors.SafetensorError) as error:
         raise ArtifactError(f"the association {folder} is damaged ({error}); {remedy}") from error
     check_fits(f"the association {folder}", association.digest, artifact.inputs["association"], remedy)

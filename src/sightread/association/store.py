@@ -37,7 +37,7 @@ def associate(
         association: What seeks.
         k: Pictures a text, at most V.
         out: Folder for `PictureStore`. Its report: `queries`, `distinct` ones, their whitespace-separated `words`,
-            `words_per_second` of this session's, and the share `without_picture`.
+            `texts_per_second` and `words_per_second` of this session's, and the share `without_picture`.
         config: Settings that the queries follow from.
         inputs: Digests of what they were made from.
         shard_size: Texts in a shard.
@@ -57,7 +57,7 @@ def associate(
     if artifact.finished:
         return artifact.path
     seen, asked, clock = set[bytes](), itertools.count(), Clock()
-    shards = words = made = without = 0
+    shards = words = without = made_texts = made_words = 0
     distinct = _distinct(queries, seen, asked)
     while texts := list(itertools.islice(distinct, shard_size)):
         keys, path = _keys(texts), shard_path(artifact.path, shards)
@@ -71,13 +71,15 @@ def associate(
                 rows = association.retrieve(texts, k).astype(np.int32)
             with writing(path):
                 write_atomic(path, safetensors.numpy.save({"keys": keys, "rows": rows}))
-            made += count
+            made_texts, made_words = made_texts + len(texts), made_words + count
         shards, words, without = shards + 1, words + count, without + int((rows[:, 0] < 0).sum())
     if not seen:
         raise DataError("there is no text to seek pictures for")
+    seconds = max(clock.seconds.get("seeking", 0.0), 1e-9)
     return artifact.finish({
         "queries": next(asked), "distinct": len(seen), "shards": shards, "words": words,
-        "words_per_second": made / max(clock.seconds.get("seeking", 0.0), 1e-9), "without_picture": without / len(seen),
+        "texts_per_second": made_texts / seconds, "words_per_second": made_words / seconds,
+        "without_picture": without / len(seen),
     })  # fmt: skip
 
 

@@ -124,18 +124,23 @@ def say_skipped(report: dict[str, Any]) -> None:
 def run_recipe(
     recipe: Any, out: Path, *, data: Path | None = None, workers: int, overwrite: bool, resume: bool
 ) -> None:
-    """Run a recipe into a folder, if that has not been done, and say what it found."""
+    """Run a recipe into a folder, if that has not been done, say what it found, and write the page about it."""
     from sightread.artifacts import Artifact
+    from sightread.pages.page import PAGE, write_page
 
     recipe.check(data)
+    page = out / PAGE
     artifact = Artifact.begin(out, "comparison", config=recipe, overwrite=overwrite, resume=resume)
     if artifact.finished:
         typer.echo(f"{out} is finished, and nothing is left to do")
     else:
-        table, verdict, page = recipe.run(out, data=data, workers=workers, say=typer.echo)
-        artifact.finish({"table": table, "verdict": verdict, "page": page.name})
+        page.unlink(missing_ok=True)
+        artifact.finish(recipe.run(out, data=data, workers=workers, say=typer.echo)._asdict())
     found = artifact.report
-    typer.echo(f"\n{found['table']}\n\n{found['verdict']}\n\nreport: {(out / found['page']).resolve()}")
+    typer.echo(f"\n{found['table']}\n\n{found['verdict']}\n")
+    if not page.is_file():
+        write_page([str(out)], page)
+    typer.echo(f"report: {page.resolve()}")
 
 
 def captions_of(captions: str, images: Path | None, only: Path | None, max_skipped: float) -> Any:

@@ -77,8 +77,9 @@ def finetune(
     )  # fmt: skip
     report = report_of(out)
     say_skipped(report.get("skipped", {}))
-    if cut := ", ".join(f"{count} of {split}" for split, count in report.get("cut", {}).items()):
-        typer.echo(f"texts longer than max_length and cut: {cut}", err=True)
+    for name, what in (("cut", "texts longer than max_length and cut"), ("clip_cut", "tokens that CLIP cannot read")):
+        if found := ", ".join(f"{count} of {split}" for split, count in report.get(name, {}).items()):
+            typer.echo(f"{what}: {found}", err=True)
     _say_scores(summaries, report)
     typer.echo(f"scores and predictions in {out}")
 
@@ -184,8 +185,9 @@ def compare(
     from sightread.artifacts import Artifact
     from sightread.compare import compare_runs
     from sightread.config import override
+    from sightread.pages.page import PAGE, write_page
     from sightread.recipes import is_recipe, load_recipe
-    from sightread.report import as_text, write_comparison
+    from sightread.report import TITLE, as_text, write_comparison
     from sightread.runs import read_runs
 
     if any(map(is_recipe, runs)):
@@ -200,12 +202,16 @@ def compare(
     artifact = Artifact.begin(out, "comparison", config={"runs": runs}, overwrite=overwrite)
     comparison = compare_runs(read)
     write_comparison(out, comparison)
-    artifact.finish({"verdicts": comparison.verdicts(), "notes": comparison.notes()})
+    artifact.finish({"title": TITLE, "verdicts": comparison.verdicts(), "notes": comparison.notes()})
+    page = write_page([str(out)], out / PAGE, tasks=comparison)
     typer.echo("\n\n".join([as_text(comparison), "\n".join(comparison.verdicts())]))
-    typer.echo(f"\nreport: {(out / 'comparison.html').resolve()}")
+    typer.echo(f"\nreport: {page.resolve()}")
 
 
 def _say_scores(summaries: dict[str, Any], report: dict[str, Any]) -> None:
+    if found := report.get("pictures"):
+        rate, without = f"{found['texts_per_second']:.0f} a second", f"{found['without_picture']:.1%} without one"
+        typer.echo(f"pictures sought for {found['distinct']:,} texts, {rate}; {without}")
     for name, summary in summaries.items():
         if name != "diverged":
             typer.echo(f"{name:<24}{summary.median:.3f} median, mean {summary} over {len(summary.scores)} seeds")

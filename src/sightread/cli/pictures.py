@@ -95,6 +95,12 @@ def associate(
     definitions: Annotated[Path | None, typer.Option(help="File of their definitions: object.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Folder or Hub name of a text encoder: dense.")] = None,
     vokenizer: Annotated[str | None, typer.Option(help="Folder or Hub name of a vokenizer: voken.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="An association: as many pictures of its bank as it finds, and none where it finds none: random."
+        ),
+    ] = None,
     max_skipped: MaxSkipped = 0.1,
     overwrite: Overwrite = False,
 ) -> None:
@@ -106,13 +112,15 @@ def associate(
     from sightread.association import KIND
     from sightread.association.build import build_association, check_parts
     from sightread.association.encoders import MeanVectors
+    from sightread.association.folder import load_association
     from sightread.association.objects import NounIndex
     from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
     from sightread.encoders.text import TextEncoder
     from sightread.vokenizer import Vokenizer
 
-    pictures: Any = ImageBank.load(bank) if bank else None
+    control_of = load_association(like) if like else None
+    pictures: Any = ImageBank.load(bank) if bank else control_of and control_of.bank
     pairs: Any = captions_of(captions, images, None, max_skipped) if captions else None
 
     def nouns() -> NounIndex:
@@ -127,6 +135,7 @@ def associate(
         "nouns": (pictures and (synsets or pairs), nouns),
         "text_encoder": (text_encoder, lambda: MeanVectors(TextEncoder.from_pretrained(str(text_encoder)))),
         "vokenizer": (vokenizer, lambda: Vokenizer.from_pretrained(str(vokenizer))),
+        "like": (control_of, lambda: control_of),
     }
     parts = {name: make for name, (given, make) in makers.items() if given}
     check_parts(kind, parts)  # before a folder is begun

@@ -34,7 +34,7 @@ class FeatureMaps:
         skipped: The others.
 
     Raises:
-        DataError: If too many pictures are broken.
+        DataError: If too many pictures are broken, or all.
     """
 
     def __init__(self, encoder: ImageEncoder, pictures: Any, folder: Path, *, max_skipped: float = 0.1) -> None:
@@ -43,12 +43,15 @@ class FeatureMaps:
         self._files = list[np.ndarray]()
         for number, part in enumerate(parts):
             cache = folder / f"part-{number:05d}"
-            _, kept, skipped = image_features(encoder, pictures.select(part.tolist()), cache=cache, max_skipped=1)
+            some = pictures.select(part.tolist())
+            _, kept, skipped = image_features(encoder, some, cache=cache, max_skipped=1, or_none=True)
             self._files.append(np.load(cache / "features.npy", mmap_mode="r"))
             self.skipped.merge(skipped)
             rows.append(part[kept])
         self.skipped.check(len(pictures), max_skipped, "pictures")
         self.rows = np.concatenate(rows)
+        if not len(self):
+            raise DataError("not one of the pictures can be decoded")
         self._begins = np.cumsum([0, *map(len, rows)]).tolist()
 
     def __len__(self) -> int:

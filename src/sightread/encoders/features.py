@@ -32,6 +32,7 @@ def image_features(
     cache: Path | None = None,
     batch_size: int = 32,
     max_skipped: float = 0.1,
+    or_none: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, Skipped]:
     """Features of every picture that can be decoded.
 
@@ -42,6 +43,7 @@ def image_features(
             pictures changed.
         batch_size: Pictures at a time.
         max_skipped: Share of pictures that may be broken.
+        or_none: Whether that may be all; then there are no features, float32 (0, 0).
 
     Returns:
         Features float32 (N, F), the rows of `pictures` they belong to int64 (N,), and what was skipped.
@@ -51,10 +53,10 @@ def image_features(
     """
     inputs = {"encoder": encoder.digest, "pictures": _pictures_digest(pictures)}
     if cache is None:
-        return _compute_image_features(encoder, pictures, batch_size, max_skipped)
+        return _compute_image_features(encoder, pictures, batch_size, max_skipped, or_none)
     artifact = Artifact.begin_cache(cache, "image-features", inputs)
     if not artifact.finished:
-        features, rows, skipped = _compute_image_features(encoder, pictures, batch_size, max_skipped)
+        features, rows, skipped = _compute_image_features(encoder, pictures, batch_size, max_skipped, or_none)
         np.save(artifact.path / "features.npy", features)
         np.save(artifact.path / "rows.npy", rows)
         artifact.finish({"skipped": skipped.report()})
@@ -79,7 +81,7 @@ def _pictures_digest(pictures: Pictures) -> str:
 
 @torch.no_grad()  # inference mode would leave weights that cannot be trained
 def _compute_image_features(
-    encoder: ImageEncoder, pictures: Pictures, batch_size: int, max_skipped: float
+    encoder: ImageEncoder, pictures: Pictures, batch_size: int, max_skipped: float, or_none: bool
 ) -> tuple[np.ndarray, np.ndarray, Skipped]:
     device = default_device()
     encoder = encoder.to(device).eval()
@@ -93,9 +95,9 @@ def _compute_image_features(
         rows += indices
     encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     skipped.check(len(pictures), max_skipped, "pictures")
-    if not rows:
+    if not rows and not or_none:
         raise DataError("not one of the pictures can be decoded")
-    return np.concatenate(features), np.array(rows, dtype=np.int64), skipped
+    return np.concatenate(features or [np.zeros((0, 0), np.float32)]), np.array(rows, dtype=np.int64), skipped
 
 
 def _decoded_batches(pictures: Pictures, batch_size: int, skipped: Skipped) -> Iterator[tuple[list[int], list[Image]]]:

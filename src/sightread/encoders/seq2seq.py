@@ -76,6 +76,7 @@ def build_transformer(
         num_beams: Hypotheses that `generate` keeps.
         length_penalty: `generate` ranks by log p(y | x) / |y|^length_penalty. That is Hugging Face's formula and not
             that of GNMT and Vaswani et al., ((5 + |y|) / 6)^length_penalty, which changes less with |y|.
+            One hypothesis is not ranked.
         kind: Another class of model, derived from Marian's.
         **more: What its config holds beside Marian's.
     """
@@ -93,7 +94,10 @@ def build_transformer(
     )  # fmt: skip
     model = kind(config)
     model.generation_config = GenerationConfig(
-        num_beams=num_beams, length_penalty=length_penalty, bad_words_ids=[[pad_id]], **special
+        num_beams=num_beams,
+        bad_words_ids=[[pad_id]],
+        **special,
+        **({"length_penalty": length_penalty} if num_beams > 1 else {}),  # which a config of one beam may not have
     )
     return model
 

@@ -52,20 +52,22 @@ class TextEncoder(nn.Module):
         """Load a folder or Hub name; raises `ArtifactError` if it cannot be loaded."""
         return cls(load_model(name, "AutoModel"), load_tokenizer(name), layers)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, **more: Any) -> Tensor:
         """Token vectors.
 
         Args:
             input_ids: int64 (B, L), special tokens included.
-            attention_mask: int64 (B, L), 1 at real tokens.
+            attention_mask: int64 (B, L), 1 at real tokens; None if all are.
+            **more: Whatever else the model takes.
 
         Returns:
             float (B, L, D).
         """
         check_shape("input_ids", input_ids, "B L")
-        check_shape("attention_mask", attention_mask, "B L", B=input_ids.shape[0], L=input_ids.shape[1])
+        if attention_mask is not None:
+            check_shape("attention_mask", attention_mask, "B L", B=input_ids.shape[0], L=input_ids.shape[1])
         last_only = self.layers == (-1,)
-        more = {} if last_only else {"output_hidden_states": True}
+        more |= {} if last_only else {"output_hidden_states": True}
         output = self.model(input_ids=input_ids, attention_mask=attention_mask, **more)
         if last_only:
             return output.last_hidden_state
@@ -102,10 +104,14 @@ def _made_again(
 def longest_input(model: Any, tokenizer: Any) -> int:
     """Tokens that a model can read, special ones included."""
     config = model.config
-    positions = getattr(config, "max_position_embeddings", 512)
-    # RoBERTa and MPNet number positions from padding_idx + 1, so that two of their 514 can never be used
-    offset = config.pad_token_id + 1 if any(name in config.model_type for name in ("roberta", "mpnet")) else 0
-    return int(min(positions - offset, tokenizer.model_max_length))
+    positions = getattr(config, "max_position_embeddings", 512) - first_position(config)
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def first_position(config: Any) -> int:
+    """Where a model begins to number positions: RoBERTa and MPNet at padding_idx + 1, so that two of their 514 can
+    never be used."""
+    return config.pad_token_id + 1 if any(name in config.model_type for name in ("roberta", "mpnet")) else 0
 
 
 def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
@@ -194,6 +200,12 @@ def config_digest(model: Any) -> str:
     """Digest of what a model computes with, beside its weights."""
     config = model.config.to_dict()
     return digest(*(f"{name} {config[name]}" for name in sorted(config) if name not in _NO_MATTER))
+
+
+def hub_names(*models: Any) -> list[str]:
+    """The names on the Hub that models were loaded by; those of a folder, and fresh ones, have none."""
+    names = [model.config.name_or_path or "" for model in models]
+    return list(dict.fromkeys(name for name in names if name and not Path(name).exists()))
 
 
 def build_word_tokenizer(lines: Sequence[str]) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sightread.data.blocks import special_tokens_around
 from sightread.encoders.features import encode_ids, sentence_states
+from sightread.encoders.packed import encode_packed
 from sightread.encoders.text import TextEncoder
 
 Encoded = tuple[np.ndarray, np.ndarray, Tensor]
@@ -35,6 +36,7 @@ def encode_lines(
     level: str = "token",
     chosen: Sequence[int] | None = None,
     bf16: bool = False,
+    packed: bool = False,
 ) -> Iterator[Encoded]:
     """States of all tokens, batch by batch.
 
@@ -50,12 +52,14 @@ def encode_lines(
         level: "token", each its own state; "sentence", each that of its whole window (see `sentence_states`).
         chosen: Numbers of the lines to encode, by default all.
         bf16: Take the matrix products in bfloat16.
+        packed: Without padding; the encoder must be one that `can_pack`. Whole windows are padded nevertheless.
 
     Yields:
         Places in `token_ids`, counts, and states on the encoder's device.
     """
     prefix, suffix = special_tokens_around(encoder.tokenizer)
     around, lengths, device = len(prefix) + len(suffix), np.diff(begins), next(encoder.parameters()).device
+    read = sentence_states if level == "sentence" else encode_packed if packed else encode_ids
     windows = np.array([
         begins[line] + np.array(window)
         for line in (range(len(lengths)) if chosen is None else chosen)
@@ -68,13 +72,15 @@ def encode_lines(
         sizes = batch[:, 3] - batch[:, 2]
         places = np.repeat(batch[:, 2] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            states = (encode_ids if level == "token" else sentence_states)(encoder, ids)
+            states = read(encoder, ids)
         if level == "sentence":
             yield places, sizes, states
-        else:
-            shift = np.arange(len(batch)) * states.shape[1] + len(prefix) - batch[:, 0]
-            kept = torch.from_numpy(places + np.repeat(shift, sizes)).to(device)
-            yield places, np.ones_like(places), states.flatten(0, 1)[kept]
+            continue
+        states = states if packed else states.flatten(0, 1)
+        rows = np.array([len(row) for row in ids]) if packed else np.full(len(ids), len(states) // len(ids))
+        shift = np.cumsum(rows) - rows + len(prefix) - batch[:, 0]
+        kept = torch.from_numpy(places + np.repeat(shift, sizes)).to(device)
+        yield places, np.ones_like(places), states[kept]
 
 
 def gathered(batches: Iterator[Encoded], size: int) -> Iterator[Encoded]:

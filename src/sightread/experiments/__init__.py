@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 
 class Outcome(NamedTuple):
-    """What an experiment found.
+    """What an experiment found, and what the page about it is to say; its manifest keeps all.
 
     Attributes:
         table: Its scores, as text.
         verdict: What they say.
-        report: The page about them.
+        title: Heading of the page.
+        explanation: How the scores were taken.
+        sentences: Whose vokens the page shows.
+        seen: What is to be seen there.
+        scores: Scores folders below its own, in the order of the arms, as `arm=folder`.
+        controls: Arms whose control is another than the first.
+        seconds: Of work, by all processes.
     """
 
     table: str
     verdict: str
-    report: Path
+    title: str = ""
+    explanation: str = ""
+    sentences: Sequence[str] = ()
+    seen: str = ""
+    scores: Sequence[str] = ()
+    controls: Mapping[str, str] = {}
+    seconds: float | None = None
 
 
 class Experiment(Protocol):

@@ -247,7 +247,8 @@ def _association(kind: str, ground: Ground, start: str) -> Association:
     from sightread.vokenizer import Vokenizer
 
     if kind == BY_CHANCE:
-        return RandomAssociation(make_association(EMBEDDING, ground, start).bank)
+        found = make_association(EMBEDDING, ground, start)
+        return RandomAssociation(found.bank, like=found)
     return build_association(
         kind, bank=ground.bank, captions=lambda: ground.captions, words=lambda: _words(ground, start),
         nouns=lambda: _nouns(ground),

@@ -225,7 +225,7 @@ class RealExperiment:
             with timed("perplexities") as results:
                 found = results["perplexities"] = _perplexities(self, data, ground)
             if not self.tasks:
-                return Outcome(found, "", out / PERPLEXITIES)
+                return Outcome(found, "")
         return _compare(self, out)
 
     def _jobs(self, data: Path, out: Path) -> dict[str, list[Job]]:
@@ -420,13 +420,18 @@ def _retrieval(experiment: RealExperiment, data: Path, ground: Ground) -> dict[s
 
 def _compare(experiment: RealExperiment, out: Path) -> Outcome:
     from sightread.compare import compare_runs
-    from sightread.report import as_text, write_comparison
+    from sightread.report import TITLE, as_text, write_comparison
     from sightread.runs import read_runs
 
-    runs = read_runs([f"{arm.name}={out / 'scores' / arm.name}" for arm in experiment.arms])
-    comparison = compare_runs(runs, controls={arm.name: arm.control for arm in experiment.arms if arm.control})
+    folders = {arm.name: f"scores/{arm.name}" for arm in experiment.arms}
+    controls = {arm.name: arm.control for arm in experiment.arms if arm.control}
+    runs = read_runs([f"{arm}={out / folder}" for arm, folder in folders.items()])
+    comparison = compare_runs(runs, controls=controls)
     write_comparison(out, comparison)
-    return Outcome(as_text(comparison), "\n".join(comparison.verdicts()), out / "comparison.html")
+    return Outcome(
+        as_text(comparison), "\n".join(comparison.verdicts()), TITLE,
+        scores=[f"{arm}={folder}" for arm, folder in folders.items()], controls=controls,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -19,15 +19,14 @@ how, and the one exception. Other comparisons, with other arms, stand in `recipe
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sightread.artifacts import write_atomic
-from sightread.compare import Comparison, write_report
+from sightread.compare import Comparison
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
 from sightread.experiments.arms import TEXT_ONLY, Arm
@@ -44,6 +43,11 @@ DEMO = (
 )
 HEADLINE = COLUMNS[0]
 TITLE = "Does seeing help? The controlled world"
+EXPLANATION = (
+    "Made-up nouns have looks that no text states; pictures show them. Each encoder is fine-tuned to tell the look of "
+    "some nouns from text, then asked about others. The oracle reads the look in the sentence. Agreement and word "
+    "order need no vision: a linear head on the frozen encoder shows what grounding costs."
+)
 _TABLE_SHOWS = "Accuracy on held-out nouns (looks), and on tasks that need no vision; mean and 95 % interval over seeds"
 _SAID_OF_STRIPS = (
     "the {noun} is in the garden .",
@@ -68,7 +72,7 @@ class WorldExperiment(WorldSettings):
     def run(
         self, out: Path, *, data: Path | None = None, workers: int = 2, say: Callable[[str], None] = print
     ) -> Outcome:
-        """See `Experiment`; takes no data, and writes `report.html`, `table.md` and `results.json`."""
+        """See `Experiment`; takes no data, and writes `table.md`, `results.json` and `strip.png`."""
         self.check(data)
         started, seconds, found = time.monotonic(), 0.0, dict[tuple[str, int], dict[str, Any]]()
         for job, (took, result) in run_jobs(self._jobs(out), workers):
@@ -78,8 +82,11 @@ class WorldExperiment(WorldSettings):
         comparison = _comparison(self, found)
         write_atomic(out / "results.json", comparison.to_json())
         write_atomic(out / "table.md", comparison.markdown())
-        report = _report(self, comparison, out, seconds)
-        return Outcome(f"{_TABLE_SHOWS}\n\n{comparison.table()}", verdict(comparison), report)
+        sentences, seen = _draw_strip(self, out)
+        return Outcome(
+            f"{_TABLE_SHOWS}\n\n{comparison.table()}", verdict(comparison), TITLE, EXPLANATION, sentences, seen,
+            seconds=seconds,
+        )  # fmt: skip
 
     def _jobs(self, out: Path) -> list[Job]:
         """Each seed is prepared, and its arms trained as soon as what they rest on is there."""
@@ -129,34 +136,14 @@ def _over(comparison: Comparison, arm: str) -> str:
     return "" if control == comparison.control else f" (over {control})"
 
 
-def _report(experiment: WorldExperiment, comparison: Comparison, out: Path, seconds: float) -> Path:
+def _draw_strip(experiment: WorldExperiment, out: Path) -> tuple[list[str], str]:
+    """Draw the first of some sentences about two held-out nouns; returns all, and what their pictures alone tell."""
     from sightread.analysis.strips import draw_strip, voken_strip
-    from sightread.runtime import machine
     from sightread.vokenizer import Vokenizer
 
     folder = out / f"seed-{experiment.seeds[0]}"
-    vokenizer = Vokenizer.from_pretrained(folder / "vokenizer")
     nouns = [line.split("\t") for line in (folder / "world" / "nouns.tsv").read_text().splitlines()[1:]]
     known = [noun for noun in nouns if noun[-1] == experiment.split][:2]
     sentences = [s.format(noun=noun[0]) for s, noun in zip(_SAID_OF_STRIPS, [*known, *known], strict=True)]
-    strips = [voken_strip(vokenizer, sentence) for sentence in sentences]
-    draw_strip(strips[0]).save(out / "strip.png")
-    hidden = " ".join(f"A {noun[0]} is {', '.join(noun[1:-1])}: no text says so." for noun in known)
-    return write_report(
-        out / "report.html",
-        comparison,
-        title=TITLE,
-        verdict=verdict(comparison),
-        explanation=(
-            "Made-up nouns have looks that no text states; pictures show them. Each encoder is fine-tuned to tell the "
-            "look of some nouns from text, then asked about others. The oracle reads the look in the sentence. "
-            "Agreement and word order need no vision: a linear head on the frozen encoder shows what grounding costs."
-        ),
-        strips=strips,
-        strips_explanation=f"Each token of a sentence, its voken, and the score. {hidden}",
-        facts={
-            **machine(),
-            "minutes of work": f"{seconds / 60:.1f}",
-            "settings": json.dumps(asdict(experiment), default=str),
-        },
-    )
+    draw_strip(voken_strip(Vokenizer.from_pretrained(folder / "vokenizer"), sentences[0])).save(out / "strip.png")
+    return sentences, " ".join(f"A {noun[0]} is {', '.join(noun[1:-1])}: no text says so." for noun in known)

@@ -59,6 +59,7 @@ def model_card(made: Made, scores: Sequence[str | Path] = (), *, name: str = "",
         results = [_result(cell) for cell in own_cells(made, comparison)]
     data = ModelCardData(
         library_name="sightread" if made.is_ours else "transformers", tags=["sightread", "visual-grounding"],
+        base_model=made.artifact.report.get("base_models") or None,
         pipeline_tag=None if made.is_vokenizer else tag, model_name=name, eval_results=results or None,
     )  # fmt: skip
     table = as_markdown(comparison).partition("\n\n")[2] if comparison else "\n\n".join(map(_retrieval, scores))

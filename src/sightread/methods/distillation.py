@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection
 
-from sightread.config import check_choice, check_positive
+from sightread.config import check_choice, check_positive, check_share
 from sightread.contracts import Losses, Objective
 from sightread.data.blocks import TokenBlocks
 from sightread.data.clip_rows import READS, ClipRows, ClipSide
@@ -46,6 +46,7 @@ from sightread.xbert import XBertEncoder
 
 LOSSES = ("mlm", "match", "cliptc")
 FULL = "full"
+CLIP_TYPES = ("clip", "clip_text_model")  # models whose text tower can teach, as transformers calls them
 _PROJECTION = "text_projection.weight"
 
 
@@ -76,6 +77,7 @@ class XdbertConfig(PretrainingConfig):
     sentence_rows: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.losses:
             raise ConfigError(f"losses is empty, expected some of {', '.join(LOSSES)}")
         for loss in self.losses:
@@ -85,6 +87,7 @@ class XdbertConfig(PretrainingConfig):
             num_cross_layers=self.num_cross_layers, clip_probability=self.clip_probability,
             block_rows=self.block_rows, sentence_rows=self.sentence_rows,
         )  # fmt: skip
+        check_share(clip_probability=self.clip_probability)
 
 
 class Adapted(nn.Module):
@@ -185,11 +188,18 @@ class XdbertObjective(Objective):
 def load_clip(name: str | Path, projected: bool = True) -> Any:
     """The text tower of a CLIP, with its map to the joint space, of a folder or Hub name.
 
+    The types `CLIP_TYPES` are taken. SigLIP's towers are not: they read padding as text, in rows of 64 tokens without a
+    mask, and here neither CLIP nor the cross-modal encoder reads any.
+
     Raises:
         ArtifactError: If there is no CLIP, or weights are missing of it; of the map only if it is asked for.
     """
-    if (kind := model_type(name)) not in ("clip", "clip_text_model"):
-        raise ArtifactError(f"{name} is of the kind {kind!r}; give a CLIP, or make one: sightread towers")
+    if (kind := model_type(name)) not in CLIP_TYPES:
+        reason = "; SigLIP reads padding as text, which is masked here" if "siglip" in kind else ""
+        raise ArtifactError(
+            f"{name} is of the kind {kind!r}; give a CLIP ({' or '.join(CLIP_TYPES)}), or make one: sightread towers"
+            f"{reason}"
+        )
     whole = kind == "clip"
     loaded, found = load_model(name, "CLIPModel" if whole else "CLIPTextModelWithProjection", output_loading_info=True)
     model = _text_side(loaded) if whole else loaded
@@ -234,7 +244,7 @@ def train(
         **options: As for `pretraining.pretrain`.
     """
     tokenizer, model = begin(start, corpus, config)
-    clip_tokenizer, (tower, projection) = load_tokenizer(clip), load_clip_text(clip, config.clip_projection)
+    (tower, projection), clip_tokenizer = load_clip_text(clip, config.clip_projection), load_tokenizer(clip)
     rows = ClipRows(clip_tokenizer, longest_input(tower, clip_tokenizer))
     blocks = TokenBlocks(
         corpus, tokenizer, max_length=config.max_length, packed=config.packed, probability=config.mask_probability

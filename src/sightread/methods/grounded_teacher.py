@@ -60,6 +60,7 @@ class DistillationConfig(PretrainingConfig):
     crd_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(width=self.width, temperature=self.temperature, max_pairs=self.max_pairs)
         check_positive(or_zero=True, nst_weight=self.nst_weight, crd_weight=self.crd_weight)
 

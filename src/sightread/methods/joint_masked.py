@@ -32,7 +32,7 @@ import numpy as np
 from torch import Tensor
 
 from sightread.artifacts import digest
-from sightread.config import check_choice, check_positive
+from sightread.config import check_choice, check_positive, check_share
 from sightread.contracts import IGNORED, Losses
 from sightread.data.captioned import DrawnCaptions, MaskedCaptions
 from sightread.data.captions import Captions
@@ -68,6 +68,7 @@ class JointConfig(GroundingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_share(region_probability=self.region_probability)
         check_choice("strategy", self.strategy, STRATEGIES)
         if self.num_images > 1:
             raise ConfigError(

@@ -63,6 +63,7 @@ class ContrastConfig(PretrainingConfig):
     contrast_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(width=self.width, temperature=self.temperature, captions_per_block=self.captions_per_block)
         check_positive(or_zero=True, contrast_weight=self.contrast_weight)
 

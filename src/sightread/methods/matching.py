@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from sightread.artifacts import Artifact, digest
 from sightread.bank import ImageBank
-from sightread.config import check_choice
+from sightread.config import check_choice, check_share
 from sightread.contracts import Batch, Losses, Objective
 from sightread.data.captions import Captions
 from sightread.encoders.features import TokenFeatures, image_features, token_features
@@ -80,6 +80,7 @@ class MatchingConfig(VokenizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("objective", self.objective, OBJECTIVES)
+        check_share(dropout=self.dropout, input_dropout=self.input_dropout)
         if self.hidden < 1:
             raise ConfigError(f"hidden={self.hidden}: the heads that are trained need a hidden layer, 256 wide perhaps")
 

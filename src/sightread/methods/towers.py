@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from sightread.artifacts import Artifact, digest
-from sightread.config import check_positive
+from sightread.config import check_positive, check_share
 from sightread.contracts import Batch, Losses, Objective, to_device
 from sightread.data.blocks import special_tokens_around
 from sightread.data.captions import Captions
@@ -81,6 +81,7 @@ class TowersConfig:
     def __post_init__(self) -> None:
         names = ("hidden_size", "num_layers", "width", "image_hidden", "max_length", "temperature")
         check_positive(**{name: getattr(self, name) for name in names})
+        check_share(dropout=self.dropout, input_dropout=self.input_dropout)
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"hidden_size={self.hidden_size} is no multiple of 64, the width of a head")
 

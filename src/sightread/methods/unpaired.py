@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightread.artifacts import digest
-from sightread.config import check_positive
+from sightread.config import check_positive, check_share
 from sightread.contracts import IGNORED, Losses, Objective
 from sightread.data.blocks import TokenBlocks
 from sightread.data.captioned import TokenizedCaptions
@@ -88,9 +88,10 @@ class UnpairedConfig(PretrainingConfig):
     class_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(most_regions=self.most_regions, p=self.p)
-        shares = {"region_probability": self.region_probability, "tag_with_region": self.tag_with_region}
-        check_positive(or_zero=True, **shares, region_weight=self.region_weight, class_weight=self.class_weight)
+        check_share(region_probability=self.region_probability, tag_with_region=self.tag_with_region)
+        check_positive(or_zero=True, region_weight=self.region_weight, class_weight=self.class_weight)
 
 
 class UnpairedObjective(Objective):

@@ -24,7 +24,7 @@ from pathlib import Path
 from sightread.artifacts import Artifact
 from sightread.association import Association
 from sightread.aware import AwareEncoder, LookConfig
-from sightread.encoders.text import load_tokenizer, tokenizer_digest, weights_digest
+from sightread.encoders.text import hub_names, load_tokenizer, tokenizer_digest, weights_digest
 from sightread.grounded import Finder, load_encoder
 from sightread.pretraining import KIND
 from sightread.runtime import seed_everything
@@ -77,5 +77,5 @@ def wrap(
     if not artifact.finished:
         encoder.save_pretrained(artifact.path / "encoder")
         tokenizer.save_pretrained(artifact.path / "encoder")
-        artifact.finish({"pictures": len(association.bank)})
+        artifact.finish({"pictures": len(association.bank), "base_models": hub_names(text)})
     return artifact.path

@@ -83,6 +83,7 @@ class VokenConfig(PretrainingConfig):
     lm_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("objective", self.objective, KINDS)
         check_choice("distance", self.distance, DISTANCES)
         check_choice("head", self.head, HEADS)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from sightread.artifacts import MANIFEST, RUN, Artifact
-from sightread.encoders.text import load_tokenizer, weights_digest
+from sightread.encoders.text import hub_names, load_tokenizer, weights_digest
 from sightread.errors import ConfigError
 from sightread.modules.language_model import LanguageModel
 from sightread.pretraining import KIND
@@ -68,7 +68,7 @@ def add_noise(
             weight.add_(distances[-1] / noise.norm() * noise)
     model.save_pretrained(artifact.path / "encoder")
     load_tokenizer(start).save_pretrained(artifact.path / "encoder")
-    return artifact.finish({"distance": math.hypot(*distances)})
+    return artifact.finish({"distance": math.hypot(*distances), "base_models": hub_names(model.encoder)})
 
 
 def _checkpoint(like: str | Path) -> Path | str:

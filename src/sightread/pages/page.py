@@ -1,4 +1,4 @@
-"""One self-contained HTML page about any runs: `sightread report`."""
+"""One self-contained HTML page about any runs: `sightread report`, and the end of `demo` and `compare`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightread import compare, report
 from sightread.analysis.strips import as_html, voken_strip
 from sightread.artifacts import write_atomic
-from sightread.compare import Comparison, compare_runs
+from sightread.compare import Comparison, RunComparison, compare_runs
 from sightread.data.voken_corpus import KIND as VOKEN_CORPUS
 from sightread.data.voken_corpus import VokenCorpus
-from sightread.pages.found import COMPARISON, FoundRun, find_runs, labelled
+from sightread.pages.found import COMPARISON, FoundRun, labelled
+from sightread.pages.scored import follow
 from sightread.pages.settings import what_was_run
-from sightread.runs import TaskRuns, read_runs
-from sightread.scores import KIND as SCORES
+from sightread.pages.tables import of_tasks, of_worlds
 from sightread.templates import render
 from sightread.templates.curves import Curve, curves
 from sightread.vokenizer import KIND as VOKENIZER
@@ -25,14 +24,15 @@ from sightread.vokenizer import KIND as VOKENIZER
 if TYPE_CHECKING:
     from sightread.vokenizer import Vokenizer
 
+PAGE = "report.html"  # in the folder of a comparison
 RESULTS = "results.json"  # of a comparison on the controlled world
 SENTENCES = ("A dog runs across the grass.", "Two people stand on a street.")
 _TOKENS = 16  # of a line of a corpus that is shown, at most
 
 
 def write_page(
-    places: Sequence[str], out: Path, *, vokenizer: Vokenizer | None = None, sentences: Sequence[str] = (),
-    title: str = "",
+    places: Sequence[str], out: Path, *, tasks: RunComparison | None = None, vokenizer: Vokenizer | None = None,
+    sentences: Sequence[str] = (), title: str = "",
 ) -> Path:  # fmt: skip
     """Write the page.
 
@@ -40,60 +40,55 @@ def write_page(
         places: Folders of runs, scores and comparisons, each perhaps as `label=folder`. The encoder whose scores come
             first is what the others are compared with.
         out: The file.
+        tasks: All scores there, if they have been compared.
         vokenizer: Shows its vokens; by default the first vokenizer that is found.
-        sentences: Of which tokens; by default two short lines of a voken corpus that is found, else two of ours.
-        title: Heading; by default the names of the places.
+        sentences: Of which tokens; by default those of a comparison, or two short lines of a voken corpus that is
+            found, else two of ours.
+        title: Heading; by default that of a comparison, or the names of the places.
 
     Raises:
         ArtifactError: If a folder holds nothing to report.
         DataError: If scores cannot be read, or not be told apart.
     """
-    runs = find_runs(places)
-    told = [run for run in runs if run.kind == COMPARISON]
-    worlds = [Comparison.from_json(text) for text in map(_results, told) if text]
-    scores, notes = _scores(places, runs)
-    tasks = compare_runs(scores) if scores else None
-    arms = list(dict.fromkeys([*(tasks.arms if tasks else ()), *(arm for world in worlds for arm in world.scores)]))
-    arms += [name for name in dict.fromkeys(run.name for run in runs if run.curves) if name not in arms]
-    verdicts = [run.artifact.report["verdict"] for run in told if "verdict" in run.artifact.report]
+    found = follow(places)
+    told = [run for run in found.runs if run.kind == COMPARISON]
+    worlds = [(run.artifact.report, world) for run in told if (world := _results(run))]
+    tasks = tasks or (compare_runs(found.scores, controls=found.controls) if found.scores else None)
+    arms = _arms(found.runs, tasks, [world for _, world in worlds])
+    names = ", ".join(labelled(place)[0] or Path(place).name for place in places)
     page = render(
-        "runs.html", title=title or ", ".join(labelled(place)[0] or Path(place).name for place in places),
-        verdicts=[*verdicts, *(tasks.verdicts() if tasks else ())], notes=notes,
-        worlds=[compare.html_values(world) for world in worlds],
-        tasks=report.html_values(tasks, arms) if tasks else None,
-        curves=_curves(runs, arms), strips=_strips(runs, vokenizer, sentences),
-        skipped=[(run.place, *entry) for run in runs for entry in run.skipped],
-        faults=[*((run.place, fault) for run in runs for fault in run.faults), *_diverged(worlds)],
-        unfinished=[run.place for run in runs if not run.artifact.finished], ran=what_was_run(runs),
+        "report.html", title=title or _said(told, "title", names),
+        verdicts=[*(report["verdict"] for report, _ in worlds), *(tasks.verdicts() if tasks else ())],
+        notes=found.notes,
+        worlds=[of_worlds(world, arms) | {"explanation": report.get("explanation", "")} for report, world in worlds],
+        tasks=of_tasks(tasks, arms) if tasks else None, table="" if worlds or tasks else _said(told, "table", ""),
+        curves=_curves(found.runs, arms),
+        strips=_strips(found.runs, vokenizer, sentences or _said(told, "sentences", ()) or _lines(found.runs)),
+        seen="" if sentences else _said(told, "seen", ""),
+        skipped=[(run.place, *entry) for run in found.runs for entry in run.skipped],
+        faults=[*((run.place, fault) for run in found.runs for fault in run.faults), *_diverged(worlds)],
+        unfinished=[run.place for run in found.runs if not run.artifact.finished], ran=what_was_run(found.runs),
     )  # fmt: skip
     write_atomic(out, page)
     return out
 
 
-def _results(run: FoundRun) -> str:
+def _said(comparisons: Sequence[FoundRun], name: str, otherwise: Any) -> Any:
+    """What the first comparison that says something says."""
+    return next((run.artifact.report[name] for run in comparisons if run.artifact.report.get(name)), otherwise)
+
+
+def _results(run: FoundRun) -> Comparison | None:
     """What a comparison on the controlled world wrote of its scores."""
     path = run.artifact.path / RESULTS
     text = path.read_text() if path.is_file() else ""
-    return text if text and "arms" in json.loads(text) else ""
+    return Comparison.from_json(text) if text and "arms" in json.loads(text) else None
 
 
-def _scores(places: Sequence[str], runs: Sequence[FoundRun]) -> tuple[list[TaskRuns], list[str]]:
-    """The scores that are found, or that a comparison was made of; and where scores are missing now."""
-    labels = {labelled(place)[1].resolve(): labelled(place)[0] for place in places}
-    found, notes = dict[Path, str](), list[str]()
-    for run in runs:
-        if run.kind == SCORES and run.artifact.finished:
-            path = run.artifact.path
-            label = next((labels[above] for above in [path.resolve(), *path.resolve().parents] if above in labels), "")
-            found.setdefault(path.resolve(), f"{label}={path}" if label else str(path))
-        elif run.kind == COMPARISON:
-            for place in run.artifact.config.get("runs", ()):
-                path = labelled(place)[1]
-                if path.is_dir():
-                    found.setdefault(path.resolve(), place)
-                else:
-                    notes.append(f"{run.place} compared {place}, which is not there now.")
-    return read_runs(list(found.values())) if found else [], notes
+def _arms(runs: Sequence[FoundRun], tasks: RunComparison | None, worlds: Sequence[Comparison]) -> list[str]:
+    """All encoders, in the order of their colours: those that are compared, then all else that was trained."""
+    compared = [*(tasks.arms if tasks else ()), *(arm for world in worlds for arm in world.scores)]
+    return list(dict.fromkeys([*compared, *(run.name for run in runs if run.curves)]))
 
 
 def _curves(runs: Sequence[FoundRun], arms: Sequence[str]) -> dict[str, Any]:
@@ -117,8 +112,7 @@ def _strips(
     if vokenizer is None and not folders:
         return []
     shows = vokenizer or Vokenizer.from_pretrained(folders[0])
-    read = sentences or _lines(runs) or SENTENCES
-    return [[as_html(token) for token in voken_strip(shows, sentence)] for sentence in read]
+    return [[as_html(token) for token in voken_strip(shows, sentence)] for sentence in sentences or SENTENCES]
 
 
 def _lines(runs: Sequence[FoundRun]) -> list[str]:
@@ -131,5 +125,6 @@ def _lines(runs: Sequence[FoundRun]) -> list[str]:
     return []
 
 
-def _diverged(worlds: Sequence[Comparison]) -> list[tuple[str, str]]:
-    return [(arm, fault) for world in worlds for arm, faults in world.diverged.items() for fault in faults]
+def _diverged(worlds: Sequence[tuple[Any, Comparison]]) -> list[tuple[str, str]]:
+    found = [(arm, faults) for _, world in worlds for arm, faults in world.diverged.items() if faults]
+    return [(arm, f"diverged: {', '.join(faults)}") for arm, faults in found]

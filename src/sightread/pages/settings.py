@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -65,7 +66,7 @@ def _row(name: str, runs: Sequence[FoundRun], shared: set[str]) -> dict[str, Any
             if setting not in shared:
                 own.setdefault(setting, {})[value] = None
         for input_, digest in run.artifact.inputs.items():
-            inputs.setdefault(input_, {})[digest[:12]] = None
+            inputs.setdefault(input_, {})[_short(digest)] = None
     reports = [run.artifact.report for run in runs]
     seconds = [report["seconds"] for report in reports if isinstance(report.get("seconds"), int | float)]
     steps = {f"{report['steps']:,}" for report in reports if "steps" in report}
@@ -77,6 +78,11 @@ def _row(name: str, runs: Sequence[FoundRun], shared: set[str]) -> dict[str, Any
         "own": {setting: ", ".join(found) for setting, found in own.items()},
         "inputs": {input_: _some(list(found)) for input_, found in inputs.items()},
     }  # fmt: skip
+
+
+def _short(digest: str) -> str:
+    """The beginning of a digest; what is written out stays."""
+    return digest[:12] if re.fullmatch("[0-9a-f]{64}", digest) else digest
 
 
 def _some(digests: Sequence[str]) -> str:

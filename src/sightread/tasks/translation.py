@@ -30,6 +30,7 @@ from torch import Tensor
 from sightread.artifacts import CHECKPOINTS, Artifact, digest
 from sightread.association import Association
 from sightread.aware import AwareTranslator, LookConfig
+from sightread.config import check_share
 from sightread.contracts import IGNORED, Batch, Losses, Objective, Row
 from sightread.data.blocks import pad, text_of
 from sightread.data.parallel import ParallelText
@@ -91,6 +92,7 @@ class TranslationConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        check_share(dropout=self.dropout, label_smoothing=self.label_smoothing)
         if self.averaged > 1 and self.training.get("save_strategy") != "steps":
             raise ConfigError(f"averaged={self.averaged} needs checkpoints: set save_strategy=steps, or averaged=1")
         if self.width % self.heads:
@@ -231,8 +233,7 @@ def train(
             check_lengths(tokenizer, [pair.inputs for pair in scored], split)
         examples = TranslationExamples(pairs, tokenizer, config.max_length)
         finder = Finder(association, tokenizer, config.look.num_images) if association else None
-        if finder:
-            _find_all(finder, examples, rows, artifact.path / CHECKPOINTS / "pictures")
+        seen = _find_all(finder, examples, rows, artifact.path / CHECKPOINTS / "pictures") if finder else {}
         for seed, folder in folders.items():
             if not (folder / SCORES).is_file():
                 model, loss = _train_one(config, examples, finder, folder, seed=seed, resume=resume)
@@ -245,16 +246,18 @@ def train(
         name = f"transformer-{config.layers}x{config.width}"
         name += f"-{config.look.num_images}-pictures-{association.kind}" if association else ""
         report = report_of(data.name, METRIC, name, folders)
-        report |= {"signatures": translation_signatures(), "skipped": examples.skipped.report()}
+        report |= {"signatures": translation_signatures(), "skipped": examples.skipped.report(), **seen}
         artifact.finish(report | {"seconds": time.monotonic() - began})
     return summaries_of(folders)
 
 
-def _find_all(finder: Finder, examples: TranslationExamples, rows: Mapping[str, Sequence[Row]], folder: Path) -> None:
+def _find_all(
+    finder: Finder, examples: TranslationExamples, rows: Mapping[str, Sequence[Row]], folder: Path
+) -> dict[str, Any]:
     """Find the pictures of all source sentences, of training and of the splits that are scored."""
     sources = [ids for ids, _ in examples.pairs]
     sources += token_ids(finder.tokenizer, [pair.inputs for part in rows.values() for pair in part])
-    finder.prepare([*dict.fromkeys(text_of(finder.tokenizer, ids) for ids in sources)], folder)
+    return finder.prepare([text_of(finder.tokenizer, ids) for ids in sources], folder)
 
 
 def _train_one(

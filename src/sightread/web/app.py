@@ -36,6 +36,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+_PAGE = Path(__file__).parent / "page"
 _A_DAY = "private, max-age=86400"
 
 A = TypeVar("A", bound=questions.Asked)
@@ -52,9 +53,9 @@ def build_app(exhibit: Exhibit, hosts: Sequence[str] = LOCAL) -> ASGIApp:
     exhibit.check()
     app = Starlette(
         routes=[
-            _file("/", _text("page.html"), "text/html"),
-            _file("/page.js", _text("page.js"), "text/javascript"),
-            _file("/page.css", render("style.css") + _text("page.css"), "text/css"),
+            _file("/", _PAGE / "page.html", "text/html"),
+            _file("/page.css", _PAGE / "page.css", "text/css", above=render("style.css")),
+            *(_file(f"/{path.name}", path, "text/javascript") for path in sorted(_PAGE.glob("*.js"))),
             Route("/pictures/{gallery}/{row:int}/{size}.jpg", _picture_of(exhibit)),
             Route("/api/about", lambda _: JSONResponse(answers.about(exhibit))),
             *_questions(exhibit),
@@ -129,12 +130,9 @@ class _Headed:
         await self.app(scope, receive, headed)
 
 
-def _text(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _file(path: str, text: str, media: str) -> Route:
-    return Route(path, lambda _: Response(text, media_type=media, headers={"cache-control": "no-cache"}))
+def _file(route: str, path: Path, media: str, above: str = "") -> Route:
+    text = above + path.read_text(encoding="utf-8")
+    return Route(route, lambda _: Response(text, media_type=media, headers={"cache-control": "no-cache"}))
 
 
 def _refusal(status: int, message: str) -> Response:

@@ -1,0 +1,63 @@
+"""Packed sequences are read as each alone."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from sightread.encoders.features import encode_ids
+from sightread.encoders.packed import ATTENTION, can_pack, encode_packed
+from sightread.encoders.text import TextEncoder, build_word_tokenizer
+
+SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "intermediate_size": 24, "max_position_embeddings": 64}  # fmt: skip
+
+
+def build(kind: str, **more: object) -> TextEncoder:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more}, pad_token_id=0)
+    return TextEncoder(transformers.AutoModel.from_config(config).eval(), build_word_tokenizer(["a b c"]), (-2, -1))
+
+
+def sequences(*lengths: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(5, 40, length) for length in lengths]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "packs"),
+    [("Bert", {}, True), ("Roberta", {}, True), ("Electra", {"embedding_size": 16}, True),
+     ("Albert", {"embedding_size": 16}, True), ("MPNet", {}, False),
+     ("CLIPText", {}, False)],
+)  # fmt: skip
+def test_a_packed_sequence_is_read_as_if_it_were_alone(kind, more, packs):
+    encoder, ids = build(kind, **more), sequences(3, 7, 7, 1, 3)
+    alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids])
+    assert can_pack(encoder, sequences(2, 60, 60)) == packs
+    assert (encoder.model.config._attn_implementation == ATTENTION) == packs
+    if packs:
+        torch.testing.assert_close(encode_packed(encoder, ids), alone, atol=1e-5, rtol=1e-5)
+        assert can_pack(encoder, ids)
+    padded = encode_ids(encoder, ids)
+    torch.testing.assert_close(torch.cat([row[: len(i)] for row, i in zip(padded, ids, strict=True)]), alone)
+
+
+def test_attention_within_a_window_is_found_out():
+    encoder = build("ModernBert", local_attention=8, global_attn_every_n_layers=2, num_hidden_layers=3)
+    assert not can_pack(encoder, sequences(2, 40, 40))
+    assert encoder.model.config._attn_implementation == "sdpa"
+
+
+def test_an_encoder_that_was_sent_elsewhere_still_packs():
+    encoder, ids = build("Bert"), sequences(5, 2)
+    assert can_pack(encoder, ids)
+    sent = pickle.loads(pickle.dumps(encoder)).eval()
+    assert torch.equal(encode_packed(sent, ids), encode_packed(encoder, ids))
+
+
+def test_attention_that_is_not_torchs_own_is_left_alone():
+    encoder = build("Bert", attn_implementation="eager")
+    assert not can_pack(encoder, sequences(2, 5))
+    assert encoder.model.config._attn_implementation == "eager"
