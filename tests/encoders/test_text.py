@@ -1,6 +1,7 @@
 import copy
 import json
 import multiprocessing
+import pickle
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -47,14 +48,19 @@ def outputs(encoder):
         return encoder(*batch())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)])
-def test_it_can_be_sent_to_another_process(text_encoder_folder, dtype):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_it_can_be_sent(text_encoder_folder, dtype):
     encoder = TextEncoder.from_pretrained(text_encoder_folder, (-2, -1)).to(dtype).eval()
     expected = outputs(encoder)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
-        there = pool.submit(outputs, encoder).result()
-    assert torch.equal(there, expected)
+    assert torch.equal(outputs(pickle.loads(pickle.dumps(encoder)).eval()), expected)
     assert torch.equal(outputs(copy.deepcopy(encoder)), expected)
+
+
+@pytest.mark.slow
+def test_it_can_be_sent_to_another_process(text_encoder_folder):
+    encoder = TextEncoder.from_pretrained(text_encoder_folder, (-2, -1)).eval()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        assert torch.equal(pool.submit(outputs, encoder).result(), outputs(encoder))
 
 
 @pytest.mark.parametrize("layers", [(3,), (-4,), (0, 7), ()])
