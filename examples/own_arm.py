@@ -10,6 +10,7 @@ the worlds are so small, and so few, that the table shows how it is done, and no
 import sys
 from pathlib import Path
 
+from sightread.cli.app import run_recipe
 from sightread.config import override
 from sightread.experiments.arms import TEXT_ONLY, Arm
 from sightread.experiments.world import WorldExperiment
@@ -33,8 +34,7 @@ def main(folder: Path) -> None:
     """Train two arms on two worlds; the first is the control."""
     quiet_progress()
     experiment = override(WorldExperiment(seeds=(0, 1), arms=(TEXT_ONLY, OWN)), SMALL)
-    table, verdict, page = experiment.run(folder, workers=1)  # what is done there already is not done again
-    print(f"\n{table}\n\n{verdict}\n\n{page}")
+    run_recipe(experiment, folder, workers=1, overwrite=False, resume=True)  # as `sightread compare` does
 
 
 if __name__ == "__main__":

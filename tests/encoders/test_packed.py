@@ -8,8 +8,8 @@ import torch
 import transformers
 
 from sightread.encoders.features import encode_ids
-from sightread.encoders.packed import ATTENTION, can_pack, encode_packed
-from sightread.encoders.text import TextEncoder, build_word_tokenizer
+from sightread.encoders.packed import can_pack, encode_packed
+from sightread.encoders.text import PACKED, TextEncoder, build_word_tokenizer
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 24, "max_position_embeddings": 64}  # fmt: skip
@@ -36,7 +36,7 @@ def test_a_packed_sequence_is_read_as_if_it_were_alone(kind, more, packs):
     encoder, ids = build(kind, **more), sequences(3, 7, 7, 1, 3)
     alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids])
     assert can_pack(encoder, sequences(2, 60, 60)) == packs
-    assert (encoder.model.config._attn_implementation == ATTENTION) == packs
+    assert (encoder.model.config._attn_implementation == PACKED) == packs
     if packs:
         torch.testing.assert_close(encode_packed(encoder, ids), alone, atol=1e-5, rtol=1e-5)
         assert can_pack(encoder, ids)
@@ -54,6 +54,7 @@ def test_an_encoder_that_was_sent_elsewhere_still_packs():
     encoder, ids = build("Bert"), sequences(5, 2)
     assert can_pack(encoder, ids)
     sent = pickle.loads(pickle.dumps(encoder)).eval()
+    assert sent.model.config._attn_implementation == "sdpa"  # another process does not know of ours until it packs
     assert torch.equal(encode_packed(sent, ids), encode_packed(encoder, ids))
 
 

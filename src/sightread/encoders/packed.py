@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from sightread.encoders.features import encode_ids
-from sightread.encoders.text import TextEncoder, first_position
+from sightread.encoders.text import PACKED, TextEncoder, first_position
 
-ATTENTION = "sightread-packed"  # its name among those of transformers
 _TOLERANCE = 1e-4  # of the largest value; sums are taken in another order
 
 
@@ -32,7 +31,7 @@ def can_pack(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> bool:
     """
     config = encoder.model.config
     if config._attn_implementation != "sdpa" or encoder.fixed_length:
-        return config._attn_implementation == ATTENTION
+        return config._attn_implementation == PACKED
     alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids])
     try:
         if (encode_packed(encoder, ids) - alone).abs().max() <= _TOLERANCE * alone.abs().max():
@@ -48,9 +47,9 @@ def prepare(encoder: TextEncoder) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(ATTENTION, _attend)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-    encoder.model.config._attn_implementation = ATTENTION
+    AttentionInterface.register(PACKED, _attend)
+    AttentionMaskInterface.register(PACKED, sdpa_mask)
+    encoder.model.config._attn_implementation = PACKED
 
 
 def encode_packed(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> Tensor:
@@ -63,7 +62,7 @@ def encode_packed(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> Tensor:
     Returns:
         float32 (T, D), end to end.
     """
-    if encoder.model.config._attn_implementation != ATTENTION:  # it has been sent to another process
+    if encoder.model.config._attn_implementation != PACKED:  # it has been sent to another process
         prepare(encoder)
     lengths, device = [len(row) for row in ids], next(encoder.parameters()).device
     tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)

@@ -23,6 +23,7 @@ _OURS = {
     "sightread-grounded": "sightread.grounded", "sightread-xbert": "sightread.xbert",
     "sightread-aware": "sightread.aware", "sightread-aware-marian": "sightread.aware",
 }  # fmt: skip
+PACKED = "sightread-packed"  # attention that `encoders.packed` makes known to transformers, in every process anew
 _UNKNOWN_TO_AUTO = {("AutoModel", "siglip_text_model"): "SiglipTextModel"}
 
 
@@ -75,7 +76,10 @@ class TextEncoder(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A model gives its hidden states by hooks that exist only where it was made, and that cannot be sent
-        return _made_again, (type(self.model), self.model.config, self.model.state_dict(), self.tokenizer, self.layers)
+        config = copy.deepcopy(self.model.config)
+        if config._attn_implementation == PACKED:
+            config._attn_implementation = "sdpa"
+        return _made_again, (type(self.model), config, self.model.state_dict(), self.tokenizer, self.layers)
 
     @property
     def max_length(self) -> int:
