@@ -89,18 +89,11 @@ def associate(
     words: Annotated[
         Path | None, typer.Option(help="Word vectors, word2vec, GloVe or fastText: scene, object.")
     ] = None,
-    synsets: Annotated[
-        Path | None, typer.Option(help="File of wnid and lemmas, for a bank of synsets: object.")
-    ] = None,
+    synsets: Annotated[Path | None, typer.Option(help="File of wnid and lemmas of the bank's synsets: object.")] = None,
     definitions: Annotated[Path | None, typer.Option(help="File of their definitions: object.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Folder or Hub name of a text encoder: dense.")] = None,
     vokenizer: Annotated[str | None, typer.Option(help="Folder or Hub name of a vokenizer: voken.")] = None,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            help="An association: as many pictures of its bank as it finds, and none where it finds none: random."
-        ),
-    ] = None,
+    like: Annotated[Path | None, typer.Option(help="Draw as many as this association finds: random.")] = None,
     max_skipped: MaxSkipped = 0.1,
     overwrite: Overwrite = False,
 ) -> None:

@@ -62,7 +62,7 @@ def encode_packed(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> Tensor:
     Returns:
         float32 (T, D), end to end.
     """
-    if encoder.model.config._attn_implementation != PACKED:  # it has been sent to another process
+    if encoder.model.config._attn_implementation != PACKED:  # it never packed, or was sent to this process
         prepare(encoder)
     lengths, device = [len(row) for row in ids], next(encoder.parameters()).device
     tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
