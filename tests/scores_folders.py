@@ -26,7 +26,7 @@ def write_scores(folder, *, task, metric, encoder, answers, diverged=None, split
     artifact = Artifact.begin(
         folder,
         "scores",
-        config=config or {"max_length": 128, "training": {"learning_rate": 5e-5}, "seeds": list(answers)},
+        config=config or {"max_length": 128, "training": {"learning_rate": 5e-5}},
         inputs={"encoder": "0" * 64},
     )
     for seed, rows in answers.items():

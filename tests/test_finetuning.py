@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from functools import partial
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -247,9 +248,39 @@ def test_summaries_are_those_of_the_seeds(interrupted, tmp_path):
 
 
 def test_scores_of_other_settings_are_not_resumed(interrupted, task, tmp_path):
-    for change in ({"seeds": (0, 1)}, {"config": FinetuningConfig(training=SHORT, pooling="mean")}):
-        with pytest.raises(ArtifactError, match="cannot be resumed"):
-            interrupted(resume=True, **change)
+    with pytest.raises(ArtifactError, match="cannot be resumed"):
+        interrupted(resume=True, config=FinetuningConfig(training=SHORT, pooling="mean"))
+
+
+def test_seeds_are_added(interrupted, tmp_path, monkeypatch):
+    """To what is done, finished or not; what is not asked for again stays in the manifest."""
+    folder, tuned = tmp_path / "scores", []
+    fewer = interrupted(resume=True, seeds=(1, 0))
+    told = Artifact.open(folder, "scores").report
+    assert told["seeds"] == [0, 1]
+    monkeypatch.setattr(finetuning, "finetune", lambda *a, **k: tuned.append(k["config"].seed) or finetune(*a, **k))
+    more = interrupted(resume=True, seeds=(4, 1))
+    assert tuned == [4]
+    assert fewer["test_accuracy"].scores[0] == more["test_accuracy"].scores[1]
+    report = Artifact.open(folder, "scores").report
+    assert report["seeds"] == [0, 1, 4]
+    assert report["summary"]["test_accuracy"]["scores"] == [
+        *reversed(fewer["test_accuracy"].scores), more["test_accuracy"].scores[0],
+    ]  # fmt: skip
+    assert report["seconds"] > told["seconds"]
+    assert interrupted(resume=True, seeds=(4, 1)) == more
+    assert tuned == [4]
+
+
+def test_a_folder_that_more_seeds_are_added_to_is_unfinished(interrupted, tmp_path, monkeypatch):
+    interrupted(resume=True, seeds=(0, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "finetune", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(resume=True)
+    with pytest.raises(ArtifactError, match="unfinished"):
+        Artifact.open(tmp_path / "scores", "scores")
+    assert interrupted(resume=True) == interrupted(out=tmp_path / "whole")
 
 
 def test_an_encoder_without_a_pooler_is_resumed_too(task, text_encoder_folder, tmp_path):

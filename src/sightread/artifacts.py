@@ -187,6 +187,11 @@ class Artifact:
                 return cls(path, _read_header(path / name), finished=name == MANIFEST)
         raise ArtifactError(f"{path} is {_NEVER_DELETE}")
 
+    def reopen(self) -> None:
+        """More is to come into a finished folder, which is unfinished until it is finished again."""
+        (self.path / MANIFEST).replace(self.path / RUN)
+        self.finished = False
+
     def finish(self, report: Mapping[str, Any] | None = None) -> Path:
         """Write the manifest, which makes the folder whole; returns its path."""
         self.report, self.made_with = dict(report or {}), made_with()

@@ -10,7 +10,6 @@ import copy
 import inspect
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
-from sightread.artifacts import CHECKPOINTS, Artifact, digest
+from sightread.artifacts import CHECKPOINTS, digest
 from sightread.config import check_choice
 from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
 from sightread.data.encoded import Part
@@ -34,7 +33,7 @@ from sightread.grounded import load_encoder
 from sightread.metrics import METRICS
 from sightread.modules.single_stream import SingleStream
 from sightread.runtime import default_device, keyed_rng, quiet_progress, seed_everything, worker_pool
-from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
+from sightread.scores import SCORES, SeededRuns, score_split, write_scores
 from sightread.statistics import Summary
 from sightread.train import fit, training_arguments
 
@@ -353,7 +352,7 @@ def finetune_seeds(
         also: Other data sets to score the same models on, by name.
         workers: Processes that share the seeds and the cores; on a CPU only.
         overwrite: Replace what is in `out`.
-        resume: Leave seeds that are done as they are.
+        resume: Leave seeds that are done as they are; others may be added to those of a finished folder.
 
     Returns:
         A summary over seeds for each score; runs that diverged are among them.
@@ -369,26 +368,22 @@ def finetune_seeds(
     start, tokenizer, data = _read(name, task, config, also)
     rows = digest(*(f"{split} {list(rows)!r}" for split, rows in data.rows.items()))
     inputs = {"encoder": weights_digest(start), "task": task.name, "rows": rows}
-    settings = {**vars(replace(config, seed=-1)), "seeds": list(seeds)}
+    settings = vars(replace(config, seed=-1))
     if (regions := _regions(task)) is not None:
         inputs["regions"] = regions.digest
         settings |= {f"task.{name}": value for name, value in vars(task.settings).items()}  # type: ignore[attr-defined]
-    artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
-    folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
-    left = {folder: replace(config, seed=seed) for seed, folder in folders.items() if not (folder / SCORES).is_file()}
-    if artifact.finished and not left:
-        return summaries_of(folders)
-    beside = artifact.path / CHECKPOINTS / "beside"
+    runs = SeededRuns(out, seeds, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
+    if runs.finished:
+        return runs.summaries()
+    beside = runs.path / CHECKPOINTS / "beside"
     found = data.prepare(start, beside)
+    left = {folder: replace(config, seed=seed) for seed, folder in runs.left.items()}
     if workers == 1:
         _tune(start, tokenizer, data, left)
     elif left:
         _tune_apart(workers, left, beside, name, task, config, also)
-    if not artifact.finished:
-        report = report_of(task.name, task.metric, str(name), folders)
-        report |= {"cut": data.cut, "skipped": data.skipped.report(), **found}
-        artifact.finish(report | {"seconds": time.monotonic() - began})
-    return summaries_of(folders)
+    runs.finish(task.name, task.metric, str(name), cut=data.cut, skipped=data.skipped.report(), **found)
+    return runs.summaries()
 
 
 def _read(

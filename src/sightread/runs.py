@@ -121,7 +121,7 @@ def _read_folder(folder: Path, label: str) -> Iterable[TaskRuns]:
     if metric not in METRICS:
         raise ArtifactError(f"{folder / MANIFEST} names the metric {metric!r}; known are {', '.join(METRICS)}")
     settings = {**config, **config.get("training", {})}
-    settings = {key: value for key, value in settings.items() if key not in ("training", "seed", "seeds")}
+    settings = {key: value for key, value in settings.items() if key not in ("training", "seed")}
     for split, (gold, predictions) in _splits(folder, seeds).items():
         column = task if split == "test" else f"{task} ({split})"
         yield TaskRuns(

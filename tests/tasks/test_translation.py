@@ -296,7 +296,9 @@ def test_seeds_differ_and_a_finished_folder_is_read_not_made_again(data, whole, 
     assert summaries["dev_bleu"].scores == tuple(
         json.loads((whole / f"seed-{seed}" / "scores.json").read_text())["dev_bleu"] for seed in (0, 1)
     )
-    for change in ({"config": replace(SHORT, dropout=0.1)}, {"seeds": [0]}, {"data": half(data)}):
+    fewer = train(SHORT, data, whole, seeds=[0], keep_models=True, resume=True)
+    assert fewer["dev_bleu"].scores == summaries["dev_bleu"].scores[:1]
+    for change in ({"config": replace(SHORT, dropout=0.1)}, {"data": half(data)}):
         call = {"config": SHORT, "data": data, "seeds": [0, 1], "keep_models": True, **change}
         with pytest.raises(ArtifactError, match="cannot be resumed"):
             train(**call, out=whole, resume=True)

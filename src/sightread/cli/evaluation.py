@@ -35,9 +35,11 @@ def finetune(
     data: Annotated[str, typer.Option(help="Folder of official files, saved data set, or hf:NAME.")],
     out: Out,
     preset: Annotated[
-        str, typer.Option(help="bert, or as in a paper: vokenization, grounding-strategies, xdbert, visual-awareness.")
+        str, typer.Option(help="bert, few-rows, vokenization, grounding-strategies, xdbert or visual-awareness.")
     ] = "bert",
-    seeds: Annotated[int | None, typer.Option(help="How many seeds, counted from 0. [default: as the preset]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many seeds, counted from 0; --resume adds some. [default: as the preset]")
+    ] = None,
     also: Annotated[
         list[str] | None, typer.Option(help="Score on this data set too, as name=folder: advglue-sst2=AdvGLUE.")
     ] = None,

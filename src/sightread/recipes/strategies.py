@@ -120,7 +120,7 @@ def _on_flickr8k(*arms: Arm) -> RealExperiment:
             training={"max_steps": 100, "per_device_train_batch_size": 16, "learning_rate": 2e-4, "warmup_steps": 0.1,
                       "weight_decay": 0.01},
         ),
-        finetuning=PRESETS["grounding-strategies"].config, tasks={}, num_train=500,
+        finetuning=PRESETS["few-rows"].config, tasks={}, num_train=500,
     )  # fmt: skip
 
 
@@ -132,6 +132,7 @@ def _paper(*arms: Arm) -> RealExperiment:
         captions="coco/captions_train2017.json", images="coco/train2017", split="", test_split="coco/test.txt",
         corpus_lines=None, test_lines=None, passages=("wikipedia.txt.gz", "books"), synsets="imagenet/synsets.tsv",
         synset_images="imagenet/train", definitions="wordnet/nouns.tsv.gz", words="glove.txt",
+        finetuning=PRESETS["grounding-strategies"].config,
         pretraining=PretrainingConfig(
             max_length=128, packed=True,
             training={"num_train_epochs": 1, "per_device_train_batch_size": 128, "learning_rate": 5e-5,

@@ -27,9 +27,6 @@ from sightread.experiments.world import WorldExperiment
 from sightread.methods.matching import MatchingConfig
 from sightread.pretraining import PretrainingConfig
 
-# So few rows teach nothing at the papers' 2e-5 and 32 rows a step: on SNLI MiniLM stayed at a third
-_FINETUNING = replace(PRESETS["vokenization"].config, max_length=128)
-_FINETUNING = replace(_FINETUNING, training={**_FINETUNING.training, "per_device_train_batch_size": 16})
 TOWER, MORE, ADAPTED = "CLIP's text tower", "more text", "XDBERT"
 
 
@@ -93,5 +90,5 @@ def _on_flickr8k() -> RealExperiment:
             training={"max_steps": 200, "per_device_train_batch_size": 16, "learning_rate": 1e-4, "warmup_steps": 0.1,
                       "weight_decay": 0.01},
         ),
-        finetuning=_FINETUNING, tasks={}, num_train=500,
+        finetuning=PRESETS["few-rows"].config, tasks={}, num_train=500,
     )  # fmt: skip

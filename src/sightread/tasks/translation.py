@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from sightread.artifacts import CHECKPOINTS, Artifact, digest
+from sightread.artifacts import CHECKPOINTS, digest
 from sightread.association import Association
 from sightread.aware import AwareTranslator, LookConfig
 from sightread.config import check_share
@@ -40,7 +39,7 @@ from sightread.errors import ConfigError
 from sightread.grounded import Finder
 from sightread.metrics import METRICS, translation_signatures
 from sightread.runtime import seed_everything
-from sightread.scores import KIND, SCORES, report_of, score_split, summaries_of, write_scores
+from sightread.scores import SeededRuns, score_split, write_scores
 from sightread.statistics import Summary
 from sightread.train import fit, training_arguments
 
@@ -207,7 +206,8 @@ def train(
         keep_models: Keep each model and its tokenizer in `seed-<n>/model`, as `AutoModelForSeq2SeqLM` loads them, once
             `sightread.aware` is imported if it looks at pictures.
         overwrite: Replace what is in `out`.
-        resume: Leave seeds that are done as they are, and go on with the others from their last checkpoints.
+        resume: Leave seeds that are done as they are, and go on with the others from their last checkpoints; others
+            may be added to those of a finished folder.
 
     Returns:
         A summary over seeds for each "<split>_<score>", and for "diverged"; runs that diverged are among them.
@@ -218,37 +218,35 @@ def train(
     rows = {split: data.load(split) for split in dict.fromkeys(("train", *data.splits()))}
     if not seeds or len(rows) < 2:
         raise ConfigError(f"{len(seeds)} seeds, splits {', '.join(rows)}: expected a seed, and a split to score")
-    settings = {**asdict(config), "seeds": list(seeds), "keep_models": keep_models}
+    settings = {**asdict(config), "keep_models": keep_models}
     inputs = {"task": data.name, "rows": digest(*map(repr, rows.values()))}
     if association:
         association.retrieve([], config.look.num_images)  # refuses a wrong number before any work,
         config.look.attention(config.width, association.bank.features.shape[1])  # and heads that do not fit
         inputs["association"] = association.digest
-    artifact = Artifact.begin(out, KIND, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
-    folders, began = {seed: artifact.path / f"seed-{seed}" for seed in seeds}, time.monotonic()
-    if not artifact.finished:
-        pairs = rows.pop("train")
-        tokenizer = learn_vocabulary((text for pair in pairs for text in pair), config.vocab_size)
-        for split, scored in rows.items():
-            check_lengths(tokenizer, [pair.inputs for pair in scored], split)
-        examples = TranslationExamples(pairs, tokenizer, config.max_length)
-        finder = Finder(association, tokenizer, config.look.num_images) if association else None
-        seen = _find_all(finder, examples, rows, artifact.path / CHECKPOINTS / "pictures") if finder else {}
-        for seed, folder in folders.items():
-            if not (folder / SCORES).is_file():
-                model, loss = _train_one(config, examples, finder, folder, seed=seed, resume=resume)
-                if keep_models:
-                    model.save_pretrained(folder / "model")
-                    tokenizer.save_pretrained(folder / "model")
-                _score(model, tokenizer, rows, folder, loss)
-                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        examples.skipped.merge(data.skipped)
-        name = f"transformer-{config.layers}x{config.width}"
-        name += f"-{config.look.num_images}-pictures-{association.kind}" if association else ""
-        report = report_of(data.name, METRIC, name, folders)
-        report |= {"signatures": translation_signatures(), "skipped": examples.skipped.report(), **seen}
-        artifact.finish(report | {"seconds": time.monotonic() - began})
-    return summaries_of(folders)
+    runs = SeededRuns(out, seeds, config=settings, inputs=inputs, overwrite=overwrite, resume=resume)
+    if runs.finished:
+        return runs.summaries()
+    pairs = rows.pop("train")
+    tokenizer = learn_vocabulary((text for pair in pairs for text in pair), config.vocab_size)
+    for split, scored in rows.items():
+        check_lengths(tokenizer, [pair.inputs for pair in scored], split)
+    examples = TranslationExamples(pairs, tokenizer, config.max_length)
+    finder = Finder(association, tokenizer, config.look.num_images) if association else None
+    seen = _find_all(finder, examples, rows, runs.path / CHECKPOINTS / "pictures") if finder else {}
+    for seed, folder in runs.left.items():
+        model, loss = _train_one(config, examples, finder, folder, seed=seed, resume=resume)
+        if keep_models:
+            model.save_pretrained(folder / "model")
+            tokenizer.save_pretrained(folder / "model")
+        _score(model, tokenizer, rows, folder, loss)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    examples.skipped.merge(data.skipped)
+    name = f"transformer-{config.layers}x{config.width}"
+    name += f"-{config.look.num_images}-pictures-{association.kind}" if association else ""
+    signatures, skipped = translation_signatures(), examples.skipped.report()
+    runs.finish(data.name, METRIC, name, signatures=signatures, skipped=skipped, **seen)
+    return runs.summaries()
 
 
 def _find_all(
