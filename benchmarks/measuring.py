@@ -25,14 +25,15 @@ def fastest(run: Callable[[], object], repeats: int = 3) -> float:
     return min(seconds)
 
 
-def matrix_rate(seconds: float = 2.0) -> float:
-    """Floating-point operations a second, on all cores, of the single-precision products of the best of `SHAPES`.
+def matrix_rate(dtype: torch.dtype = torch.float32, seconds: float = 2.0) -> float:
+    """Floating-point operations a second, on all cores, of the products of the best of `SHAPES`.
 
     Over some time, as a processor can do more for a moment than it can go on doing.
     """
     rates = []
     for n, k, m in SHAPES:
-        a, b, count, began = torch.randn(n, k), torch.randn(k, m), 0, time.perf_counter()
+        a, b = torch.randn(n, k, dtype=dtype), torch.randn(k, m, dtype=dtype)
+        count, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds / len(SHAPES):
             a @ b
             count += 1

@@ -5,7 +5,7 @@
 Without arguments: a BERT of MiniLM's shape (6 layers × 384, the last four side by side, heads 256 -> 64) with random
 weights, 50,000 × 64 random unit keys, and made-up text whose words and paragraphs are as often and as long as
 Wikipedia's. Rates are of the fastest of three runs, start and writing included; the ceiling is what the matrix products
-alone would take at the matrix rate that is measured between the runs.
+alone would take at the matrix rates of encoding and of searching, the means of those right before and right after it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ from sightread.data.voken_corpus import Shard, VokenCorpus
 from sightread.encoders.image import build_small_image_encoder
 from sightread.encoders.text import TextEncoder, build_word_tokenizer, load_tokenizer
 from sightread.modules.heads import ProjectionHead
-from sightread.runtime import Clock, keyed_rng
+from sightread.runtime import Clock, has_fast_bf16, keyed_rng
 from sightread.vokenization.job import engine_of, write_corpus
 from sightread.vokenization.revokenize import revokenize
 from sightread.vokenization.work import LINES_AT_ONCE, Work, tokenize_lines
 from sightread.vokenizer import Vokenizer, VokenizerConfig
 
-PICTURES, WIDTH, HIDDEN, LINES, RUNS = 50_000, 64, 256, 4000, 3
+PICTURES, WIDTH, HIDDEN, LINES, RUNS = 50_000, 64, 256, 8000, 3
 LAYERS = (-4, -3, -2, -1)
 
 
@@ -98,22 +98,38 @@ def rows(
         text = corpus or folder / "corpus.txt"
         if corpus is None:
             text.write_text("\n".join(made_up_text(lines)))
-        vokenizer, vokens = build(folder / "vokenizer", encoder, pictures), folder / "vokens"
-        peaks, seconds = [], []
-        for _ in range(RUNS):
-            shutil.rmtree(vokens, ignore_errors=True)
-            peaks.append(matrix_rate())
-            verb = ("vokenize", "--corpus", text, "--max-lines", lines, "--vokenizer", vokenizer, "--out", vokens)
-            seconds.append(command(*verb, "--precision", "fp32"))
-        made = VokenCorpus(vokens)
-        encoding, searching = operations(vokenizer)
-        rate, ceiling = made.num_tokens / min(seconds), max(peaks) / (encoding + searching)
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        what = f"vokenize {made.num_tokens:,} tokens, {pictures:,} x {WIDTH} keys, fp32"
-        share = f"{rate / ceiling:.0%} of the ceiling {ceiling:,.0f} at {max(peaks) / 1e9:.0f} GFLOP/s"
-        found = [(what, f"{rate:,.0f} tokens/s, {share}; peak {memory:,.0f} MB a process")]
-        source = load_tokenizer(made.path / "tokenizer")
+        vokenizer = build(folder / "vokenizer", encoder, pictures)
+        verb = ("vokenize", "--corpus", text, "--max-lines", lines, "--vokenizer", vokenizer, "--overwrite")
+        found = [
+            _vokenized((*verb, "--out", folder / "vokens"), folder / "vokens", precision, operations(vokenizer))
+            for precision in (("fp32", "bf16") if has_fast_bf16() else ("fp32",))
+        ]
+        source = load_tokenizer(folder / "vokens" / "tokenizer")
         return [*found, *revokenization(source, load_tokenizer(tokenizer) if tokenizer else source, text, folder)]
+
+
+def _vokenized(verb: Sequence[object], vokens: Path, precision: str, operations: tuple[float, float]) -> Row:
+    """Vokenization, some times over, each between two looks at the matrix rate."""
+    seconds, rates = [], [_rates(precision)]
+    for _ in range(RUNS):
+        seconds.append(command(*verb, "--precision", precision))
+        rates.append(_rates(precision))
+    made, fastest = VokenCorpus(vokens), seconds.index(min(seconds))
+    beside = [(before + after) / 2 for before, after in zip(rates[fastest], rates[fastest + 1], strict=True)]
+    rate = made.num_tokens / min(seconds)
+    ceiling = 1 / sum(needed / given for needed, given in zip(operations, beside, strict=True))
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    what = f"vokenize {made.num_tokens:,} tokens, {precision}"
+    at = " and ".join(f"{each / 1e9:.0f}" for each in beside)
+    share = f"{rate / ceiling:.0%} of the ceiling {ceiling:,.0f} at {at} GFLOP/s"
+    all_rates = ", ".join(f"{made.num_tokens / each:,.0f}" for each in seconds)
+    return what, f"{rate:,.0f} tokens/s ({all_rates}), {share}; peak {memory:,.0f} MB a process"
+
+
+def _rates(precision: str) -> tuple[float, float]:
+    """The matrix rates of encoding and of searching, which is exact."""
+    single = matrix_rate()
+    return (matrix_rate(torch.bfloat16) if precision == "bf16" else single), single
 
 
 class Draw(Work):

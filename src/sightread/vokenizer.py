@@ -28,6 +28,7 @@ from sightread.encoders.clip import ClipTowers
 from sightread.encoders.features import LEVELS, encode_ids
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.packed import can_pack
+from sightread.encoders.prepacked import prepacked
 from sightread.encoders.text import TextEncoder, check_fast, hub_names
 from sightread.encoders.windows import Encoded, encode_lines, end_to_end, gathered
 from sightread.errors import ArtifactError, ConfigError
@@ -35,7 +36,7 @@ from sightread.modules.heads import ProjectionHead
 from sightread.runtime import Clock, default_device, keyed_rng, one_thread
 
 KIND = "vokenizer"
-TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
 QUERIES = 8192  # tokens searched at a time
 PRECISIONS = ("fp32", "bf16")
 
@@ -244,7 +245,8 @@ class Vokenizer:
             packed=self.packed,
         )  # fmt: skip
         for places, counts, states in batches:
-            vectors = self.text_head(states)
+            with prepacked(self.text_head):
+                vectors = self.text_head(states)
             check_shape("token vectors", vectors, "N E", E=self.config.width)
             yield places, counts, vectors
 

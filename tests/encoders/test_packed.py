@@ -44,6 +44,14 @@ def test_a_packed_sequence_is_read_as_if_it_were_alone(kind, more, packs):
     torch.testing.assert_close(torch.cat([row[: len(i)] for row, i in zip(padded, ids, strict=True)]), alone)
 
 
+@pytest.mark.parametrize("lengths", [(64,), (64, 64), (1,), (40, 25), (63,)])
+def test_batches_are_filled_up_with_what_no_model_is_too_short_for(lengths):
+    encoder, ids = build("Bert"), sequences(*lengths)
+    assert can_pack(encoder, sequences(2, 60))
+    alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids])
+    torch.testing.assert_close(encode_packed(encoder, ids), alone, atol=1e-5, rtol=1e-5)
+
+
 def test_attention_within_a_window_is_found_out():
     encoder = build("ModernBert", local_attention=8, global_attn_every_n_layers=2, num_hidden_layers=3)
     assert not can_pack(encoder, sequences(2, 40, 40))

@@ -10,6 +10,14 @@ from sightread.modules import search as search_module
 from sightread.modules.search import ExactIndex, exact_top_k
 
 
+@pytest.fixture(autouse=True, scope="module", params=[False, True], ids=["float32", "bfloat16"])
+def first_pass(request):
+    """Both ways, whatever this processor is fast at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_module, "has_fast_bf16", lambda: request.param)
+        yield
+
+
 def brute_force(queries, keys, k):
     """Every score in double precision, one by one; equal scores in order of row."""
     scores = (queries.astype(np.float64)[:, None, :] * keys.astype(np.float64)[None, :, :]).sum(axis=-1)

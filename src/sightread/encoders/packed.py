@@ -18,6 +18,7 @@ from torch import Tensor
 from sightread.encoders.features import encode_ids
 from sightread.encoders.text import PACKED, TextEncoder, first_position
 
+_MULTIPLE = 64  # of tokens in a large batch, which is filled up: oneDNN makes its code anew for every number
 _TOLERANCE = 1e-4  # of the largest value; sums are taken in another order
 
 
@@ -64,12 +65,15 @@ def encode_packed(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> Tensor:
     """
     if encoder.model.config._attn_implementation != PACKED:  # it never packed, or was sent to this process
         prepare(encoder)
-    lengths, device = [len(row) for row in ids], next(encoder.parameters()).device
+    device, total = next(encoder.parameters()).device, sum(map(len, ids))
+    if total > _MULTIPLE:
+        ids = [*ids, *[ids[-1][:1]] * (-total % _MULTIPLE)]
+    lengths = [len(row) for row in ids]
     tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
     places = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])).to(device)
     packed = [(len(list(same)), length) for length, same in groupby(lengths)]
     positions = places + first_position(encoder.model.config)
-    return encoder(tokens[None], None, position_ids=positions[None], packed=packed)[0].float()
+    return encoder(tokens[None], None, position_ids=positions[None], packed=packed)[0, :total].float()
 
 
 def _attend(

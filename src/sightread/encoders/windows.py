@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from sightread.data.blocks import special_tokens_around
 from sightread.encoders.features import encode_ids, sentence_states
 from sightread.encoders.packed import encode_packed
+from sightread.encoders.prepacked import prepacked
 from sightread.encoders.text import TextEncoder
 
 Encoded = tuple[np.ndarray, np.ndarray, Tensor]
@@ -59,6 +61,8 @@ def encode_lines(
     """
     prefix, suffix = special_tokens_around(encoder.tokenizer)
     around, lengths, device = len(prefix) + len(suffix), np.diff(begins), next(encoder.parameters()).device
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    laid_out = prepacked(encoder, dtype) if packed else nullcontext()
     read = sentence_states if level == "sentence" else encode_packed if packed else encode_ids
     windows = np.array([
         begins[line] + np.array(window)
@@ -71,7 +75,7 @@ def encode_lines(
         ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
         sizes = batch[:, 3] - batch[:, 2]
         places = np.repeat(batch[:, 2] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), laid_out:
             states = read(encoder, ids)
         if level == "sentence":
             yield places, sizes, states

@@ -4,9 +4,10 @@ Keys are cut into blocks so small that their scores stay in the processor's cach
 only its highest score, which costs next to nothing beside the matrix product; where a score lies is looked up in a
 second pass, in the one block or the few that can hold a neighbour.
 
-Scores of single precision depend on how a matrix product was cut up. They only choose candidates, with a margin that
-covers their rounding; candidates are scored again in double precision, row by row in one order. Equal rows therefore
-get equal scores, and ties go to the lowest row, whatever the block sizes.
+Scores of single precision depend on how a matrix product was cut up, and where the processor multiplies fast in
+bfloat16 the first pass has even less. They only choose candidates, with a margin that covers their rounding; candidates
+are scored again in double precision, row by row in one order. Equal rows therefore get equal scores, and ties go to the
+lowest row, whatever the block sizes and the first pass.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from sightread.checks import check_shape
 from sightread.errors import ConfigError, ShapeError
+from sightread.runtime import has_fast_bf16
 
 BLOCKS = {"cpu": (1024, 512), "cuda": (8192, 16384)}  # queries, keys
 QUERIES_AT_ONCE = 8192
-LOOKUPS_AT_ONCE = 8192  # of a query in a block; bounds the memory of searches in which everything ties
+LOOKUPS_AT_ONCE = 16384  # of a query in a block; bounds the memory of searches in which everything ties
+_LONGEST_COARSE = 1e9  # of a vector; no product in bfloat16 may overflow
 
 
 class ExactIndex:
@@ -42,6 +45,8 @@ class ExactIndex:
         self.keys, self.query_block = _check_finite("keys", keys), query_block or at_once[0]
         self.blocks = keys.split(key_block or at_once[1])
         self.longest = _lengths(keys).max() if len(keys) else 0.0
+        coarse = keys.device.type == "cpu" and has_fast_bf16() and self.longest < _LONGEST_COARSE
+        self.coarse = keys.bfloat16().split(len(self.blocks[0])) if coarse else None
 
     @torch.no_grad()
     def top_k(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -64,13 +69,17 @@ class ExactIndex:
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         full = max(len(self.keys) // len(self.blocks[0]), 1)  # blocks of full width
         depth = -(-k // full)  # so that the tops are k scores at least, of different keys
+        lengths, width, float32 = _lengths(queries), self.keys.shape[1], torch.finfo(torch.float32)
+        blocks, rounded, rounding = self.blocks, queries, width * float32.eps
+        if self.coarse is not None and bool((lengths < _LONGEST_COARSE).all()):
+            blocks, rounded = self.coarse, queries.bfloat16()
+            rounding += 2 * torch.finfo(torch.bfloat16).eps  # half of it for each factor, and for the product
         tops = [
-            torch.cat([_highest(some @ block.T, depth) for some in queries.split(self.query_block)])
-            for block in self.blocks
+            torch.cat([_highest(some @ block.T, depth) for some in rounded.split(self.query_block)]) for block in blocks
         ]
         kth = _highest(torch.cat(tops, dim=1), k)[:, -1]
-        width, float32 = self.keys.shape[1], torch.finfo(torch.float32)
-        error = width * (float32.eps * _lengths(queries) * self.longest + float32.tiny)  # of one score, at most
+        small = width * float32.tiny * (1 + lengths + self.longest)  # what is so small may count as nothing
+        error = rounding * lengths * self.longest + small  # of one score, at most
         floor = (kth - 2 * error).float()[:, None]
         wanted = ~(torch.stack([top[:, 0] for top in tops], dim=1) < floor)  # so put, overflow to NaN is looked up
         return self._look_up(queries, floor, wanted, k)
@@ -136,8 +145,16 @@ def _lengths(x: Tensor) -> Tensor:
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:
-    # several times as fast without the places
-    return scores.amax(dim=1, keepdim=True) if k == 1 else scores.topk(min(k, scores.shape[1]), dim=1).values
+    if k > 1:
+        return scores.float().topk(min(k, scores.shape[1]), dim=1).values
+    if scores.dtype != torch.bfloat16:
+        return scores.amax(dim=1, keepdim=True)  # several times as fast without the places
+    # Ten times as fast as whole numbers, and with the same bits where the highest is not negative
+    highest = scores.view(torch.int16).amax(dim=1, keepdim=True).view(torch.bfloat16)
+    negative = highest.signbit()[:, 0]
+    if negative.any():
+        highest[negative] = scores[negative].amax(dim=1, keepdim=True)
+    return highest.float()
 
 
 def _cat(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
