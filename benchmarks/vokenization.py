@@ -104,26 +104,27 @@ def rows(
             _vokenized((*verb, "--out", folder / "vokens"), folder / "vokens", precision, operations(vokenizer))
             for precision in (("fp32", "bf16") if has_fast_bf16() else ("fp32",))
         ]
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        found.append(("peak memory of a process", f"{memory:,.0f} MB"))
         source = load_tokenizer(folder / "vokens" / "tokenizer")
         return [*found, *revokenization(source, load_tokenizer(tokenizer) if tokenizer else source, text, folder)]
 
 
-def _vokenized(verb: Sequence[object], vokens: Path, precision: str, operations: tuple[float, float]) -> Row:
+def _vokenized(verb: Sequence[object], vokens: Path, precision: str, needed: tuple[float, float]) -> Row:
     """Vokenization, some times over, each between two looks at the matrix rate."""
     seconds, rates = [], [_rates(precision)]
     for _ in range(RUNS):
         seconds.append(command(*verb, "--precision", precision))
         rates.append(_rates(precision))
-    made, fastest = VokenCorpus(vokens), seconds.index(min(seconds))
-    beside = [(before + after) / 2 for before, after in zip(rates[fastest], rates[fastest + 1], strict=True)]
+    made, first = VokenCorpus(vokens), seconds.index(min(seconds))
+    beside = [(before + after) / 2 for before, after in zip(rates[first], rates[first + 1], strict=True)]
     rate = made.num_tokens / min(seconds)
-    ceiling = 1 / sum(needed / given for needed, given in zip(operations, beside, strict=True))
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    ceiling = 1 / sum(work / rate for work, rate in zip(needed, beside, strict=True))
     what = f"vokenize {made.num_tokens:,} tokens, {precision}"
     at = " and ".join(f"{each / 1e9:.0f}" for each in beside)
     share = f"{rate / ceiling:.0%} of the ceiling {ceiling:,.0f} at {at} GFLOP/s"
     all_rates = ", ".join(f"{made.num_tokens / each:,.0f}" for each in seconds)
-    return what, f"{rate:,.0f} tokens/s ({all_rates}), {share}; peak {memory:,.0f} MB a process"
+    return what, f"{rate:,.0f} tokens/s ({all_rates}), {share}"
 
 
 def _rates(precision: str) -> tuple[float, float]:

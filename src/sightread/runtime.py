@@ -47,11 +47,11 @@ def num_devices() -> int:
     return {"cuda": torch.cuda.device_count(), "cpu": num_cores()}.get(default_device().split(":")[0], 1)
 
 
-def has_fast_bf16() -> bool:
-    """Whether the hardware multiplies in bfloat16, rather than by way of single precision."""
+def has_fast_bf16(device: str | None = None) -> bool:
+    """Whether a device, by default ours, multiplies in bfloat16, rather than by way of single precision."""
     import torch
 
-    if default_device().startswith("cuda"):
+    if (device or default_device()).startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

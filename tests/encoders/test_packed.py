@@ -7,9 +7,11 @@ import pytest
 import torch
 import transformers
 
+from sightread.encoders import windows
 from sightread.encoders.features import encode_ids
 from sightread.encoders.packed import can_pack, encode_packed
 from sightread.encoders.text import PACKED, TextEncoder, build_word_tokenizer
+from sightread.encoders.windows import encode_lines, end_to_end
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 24, "max_position_embeddings": 64}  # fmt: skip
@@ -45,11 +47,39 @@ def test_a_packed_sequence_is_read_as_if_it_were_alone(kind, more, packs):
 
 
 @pytest.mark.parametrize("lengths", [(64,), (64, 64), (1,), (40, 25), (63,)])
-def test_batches_are_filled_up_with_what_no_model_is_too_short_for(lengths):
-    encoder, ids = build("Bert"), sequences(*lengths)
+def test_large_batches_are_filled_up(lengths):
+    encoder, ids, read = build("Bert"), sequences(*lengths), []
     assert can_pack(encoder, sequences(2, 60))
     alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids])
+    encoder.register_forward_hook(lambda _, args, __: read.append(args[0].shape[1]))
     torch.testing.assert_close(encode_packed(encoder, ids), alone, atol=1e-5, rtol=1e-5)
+    assert read == [128 if sum(lengths) > 64 else sum(lengths)]
+
+
+def test_a_model_that_takes_no_longer_rows_is_found_out_by_short_ones():
+    encoder = build("CLIPText")
+    assert not can_pack(encoder, sequences(2, 8, 8))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_packed_lines_are_read_by_weights_laid_out_and_nothing_between_them_is(packed, monkeypatch):
+    encoder, inside, read = build("Bert"), [], []
+
+    class LaidOut:
+        def __enter__(self):
+            inside.append(1)
+
+        def __exit__(self, *_):
+            inside.pop()
+
+    monkeypatch.setattr(windows, "prepacked", lambda module, dtype: LaidOut())
+    encoder.register_forward_hook(lambda *_: read.append(len(inside)))
+    tokens, begins = end_to_end(sequences(3, 40, 40, 40))
+    assert can_pack(encoder, sequences(2, 60))
+    read.clear()
+    for _ in encode_lines(encoder, tokens, begins, room=50, budget=60, packed=packed):
+        assert not inside
+    assert read == [int(packed)] * 4
 
 
 def test_attention_within_a_window_is_found_out():

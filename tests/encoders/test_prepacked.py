@@ -69,6 +69,26 @@ def test_weights_that_change_are_laid_out_again(layers):
     layers[2].weight.data = torch.randn(3, 5)
     with prepacked(layers), torch.inference_mode():
         torch.testing.assert_close(layers(x).double(), reference(layers, x), atol=1e-6, rtol=1e-5)
+    for _ in range(50):  # whose places in memory may be those of the ones before
+        layers[2].weight = nn.Parameter(torch.randn(3, 5), requires_grad=False)
+        with prepacked(layers), torch.inference_mode():
+            torch.testing.assert_close(layers(x).double(), reference(layers, x), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_what_is_not_of_single_precision_is_left_alone(dtype, layers):
+    assert not isinstance(prepacked(layers.to(dtype)), module._Prepacked)
+    with torch.inference_mode():
+        made_there = nn.Linear(3, 3)
+    assert not isinstance(prepacked(made_there), module._Prepacked)
+
+
+def test_one_that_has_gone_leaves_nothing():
+    layer = nn.Linear(3, 3)
+    prepacked(layer)
+    held = len(module._made)
+    del layer
+    assert len(module._made) == held - 1
 
 
 def test_layers_of_others_are_left_alone(layers):
@@ -83,6 +103,6 @@ def test_where_it_is_slower_nothing_happens(layers, monkeypatch):
     assert not isinstance(prepacked(layers), module._Prepacked)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert not isinstance(prepacked(nn.Identity()), module._Prepacked)
-    monkeypatch.setattr(module, "has_fast_bf16", lambda: False)
+    monkeypatch.setattr(module, "has_fast_bf16", lambda device: False)
     assert not isinstance(prepacked(layers, torch.bfloat16), module._Prepacked)
     assert isinstance(prepacked(layers), module._Prepacked)

@@ -14,7 +14,7 @@ from sightread.modules.search import ExactIndex, exact_top_k
 def first_pass(request):
     """Both ways, whatever this processor is fast at."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_module, "has_fast_bf16", lambda: request.param)
+        patch.setattr(search_module, "has_fast_bf16", lambda device: request.param)
         yield
 
 
@@ -89,6 +89,25 @@ def test_keys_closer_than_single_precision_are_told_apart(noise):
     np.testing.assert_array_equal(rows, expected)
     naive = np.argsort(-(queries @ keys.T), axis=1, kind="stable")[:, :5]
     assert (naive != expected).any()  # else the case would show nothing
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("shift", [0.5, 30, 1e4])
+def test_keys_that_all_point_one_way(shift, k):
+    rng = np.random.default_rng(0)
+    keys = (rng.standard_normal((300, 16)) + shift).astype(np.float32)
+    queries = np.concatenate([rng.standard_normal((20, 16)), -np.ones((1, 16)), np.ones((1, 16))]).astype(np.float32)
+    np.testing.assert_array_equal(found(queries, keys, k, key_block=32)[1], brute_force(queries, keys, k)[1])
+
+
+@given(searches(st.floats(-2, 2, width=32)))
+def test_the_margin_is_no_narrower_than_what_bfloat16_does(search):
+    """Mantissas that are rounded by nearly half a place in both factors and in the product."""
+    queries, keys, k = search
+    off = np.float32(1 + 2**-8 - 2**-20)
+    np.testing.assert_array_equal(
+        found(queries * off, keys * off, k, key_block=3)[1], brute_force(queries * off, keys * off, k)[1]
+    )
 
 
 @pytest.mark.parametrize("key_block", [1, 3, 10, 64])

@@ -19,6 +19,7 @@ from sightread.encoders.features import encode_ids
 from sightread.encoders.text import PACKED, TextEncoder, first_position
 
 _MULTIPLE = 64  # of tokens in a large batch, which is filled up: oneDNN makes its code anew for every number
+_LONGEST = 2048  # of the rows that are tried; models that take longer ones are rare, and take any
 _TOLERANCE = 1e-4  # of the largest value; sums are taken in another order
 
 
@@ -33,9 +34,10 @@ def can_pack(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> bool:
     config = encoder.model.config
     if config._attn_implementation != "sdpa" or encoder.fixed_length:
         return config._attn_implementation == PACKED
-    alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids])
+    times = 1 + min(encoder.max_length, _LONGEST) // sum(map(len, ids))  # more than a row that the model takes
+    alone = torch.cat([encode_ids(encoder, [row])[0] for row in ids] * times)
     try:
-        if (encode_packed(encoder, ids) - alone).abs().max() <= _TOLERANCE * alone.abs().max():
+        if (encode_packed(encoder, [*ids] * times) - alone).abs().max() <= _TOLERANCE * alone.abs().max():
             return True
     except (TypeError, ValueError):  # it takes no positions, or no row longer than its last one
         pass

@@ -34,13 +34,15 @@ from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import write_atomic
 from sightread.config import check_choice, override
+from sightread.contracts import Pictures
 from sightread.errors import ConfigError, DataError
-from sightread.experiments import Outcome
+from sightread.experiments import Outcome, stages
 from sightread.experiments.arms import Arm
 from sightread.experiments.ground import SYNSET_BANK, VOKENIZERS, Ground, make_association, make_pictures, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.experiments.needs import associations_of, check_arms, levels_of, pictures_of, stores_of
 from sightread.experiments.presets import Preset
+from sightread.experiments.stages import BASE, PASSAGES, REGIONS
 from sightread.experiments.trainers import train
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.matching import MatchingConfig
@@ -53,8 +55,7 @@ from sightread.vokenization.job import engine_of
 if TYPE_CHECKING:
     from sightread.data.captions import Captions
 
-PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
-REGIONS, CAPTIONED = "regions-{}", "captions"  # their folders; the name of those that unpaired arms read
+CAPTIONED = "captions"  # the name of the regions that unpaired arms read
 CARVE = "carve="
 MODEL, DATA = r"new:.+|[\w.-]+/[\w.-]+", "hf:.+"  # what else than a path below the data may name a model, or data
 
@@ -194,26 +195,30 @@ class RealExperiment:
         data, timed = _root(data), partial(_timed, out / "results.json", say)
         if self.passages:
             with timed("passages"):
-                _cut_passages(self, data, out)
+                sources = [_place(data, name, DATA) for name in self.passages]
+                stages.cut_passages(sources, out / PASSAGES, self.pretraining.seed)
         ground = replace(_ground(self, data, out), engine=engine_of("local", workers))
         if ground.vokenizers or pictures_of(self.arms):
             with timed("bank"):
-                _make_banks(self, data, ground)
+                self._make_banks(data, ground)
         if ground.vokenizers:
             with timed("matching"):
-                _match(self, data, ground)
+                stages.match(self.matching, ground)
         if self.test_split and "token" in ground.vokenizers:
             with timed("retrieval") as results:
-                results["retrieval"] = _retrieval(self, data, ground)
+                results["retrieval"] = stages.retrieval(_captions(self, data, self.test_split), ground)
         if self.regions:
             with timed("regions"):
-                _find_regions(self, data, ground)
+                stages.find_regions(
+                    {name: (_place(data, images, DATA), _place(data, detector, MODEL))
+                     for name, (images, detector) in self.regions.items()}, ground,
+                )  # fmt: skip
         for kind, start in stores_of(self.arms):
             with timed(f"vokens: {kind} {start}"):
                 make_store(kind, ground, start)
         if self.base is not None:
             with timed("language model"):
-                _train_base(self, ground)
+                stages.train_base(self.base, ground)
         for pair in associations_of(self.arms):
             with timed("pictures: {} {}".format(*pair)):
                 (make_pictures if pair in pictures_of(self.arms) else make_association)(pair[0], ground, pair[1])
@@ -223,10 +228,32 @@ class RealExperiment:
                     say(f"  {job.name}")
         if self.test_split and (self.test_corpus or self.passages):
             with timed("perplexities") as results:
-                found = results["perplexities"] = _perplexities(self, data, ground)
+                found = results["perplexities"] = self._perplexities(data, ground)
             if not self.tasks:
                 return Outcome(found, "")
         return _compare(self, out)
+
+    def _make_banks(self, data: Path, ground: Ground) -> None:
+        """The pictures that vokens are chosen from, or that text is read beside, and those of synsets."""
+        from sightread.data.images import read_pictures
+
+        def read(images: str) -> Pictures:
+            return read_pictures(_place(data, images, DATA))
+
+        seed, folder = self.matching.seed, ground.folder
+        pictures = read(self.bank) if self.bank else ground.captions.pictures
+        cache = folder / "features-bank" if self.bank else ground.features
+        stages.make_bank("bank", ground, pictures, cache=cache, seed=seed, size=self.bank_size)
+        if self.synset_images:
+            pictures = read(self.synset_images)
+            stages.make_bank(SYNSET_BANK, ground, pictures, cache=folder / "features-synsets", seed=seed)
+
+    def _perplexities(self, data: Path, ground: Ground) -> str:
+        from sightread.data.corpora import Corpus
+
+        path = ground.folder / PASSAGES / "test.txt" if self.passages else _place(data, self.test_corpus, DATA)
+        text = Corpus(path, max_lines=self.test_lines)
+        return stages.perplexities(self.arms, ground, text, _captions(self, data, self.test_split))
 
     def _jobs(self, data: Path, out: Path) -> dict[str, list[Job]]:
         shared = self, data, out
@@ -315,107 +342,6 @@ def _ground(experiment: RealExperiment, data: Path, out: Path) -> Ground:
 
 def _corpus_path(experiment: RealExperiment, data: Path, out: Path) -> Path | str:
     return out / PASSAGES / "train.txt" if experiment.passages else _place(data, experiment.corpus, DATA)
-
-
-def _cut_passages(experiment: RealExperiment, data: Path, out: Path) -> None:
-    from sightread.artifacts import MANIFEST
-    from sightread.data.corpora import Corpus
-    from sightread.data.passages import write_passages
-
-    path = out / PASSAGES
-    if not (path / MANIFEST).is_file():
-        corpora = [Corpus(_place(data, name, DATA)) for name in experiment.passages]
-        write_passages(corpora, path, seed=experiment.pretraining.seed, overwrite=path.exists())
-
-
-def _train_base(experiment: RealExperiment, ground: Ground) -> None:
-    """Teach the text encoder to foretell hidden words, if that has not been done."""
-    from sightread.methods import lm
-
-    shared = experiment.pretraining
-    config = replace(shared, training={**shared.training, **(experiment.base or {})})
-    lm.train(config, make_store("none", ground), ground.folder / BASE, start=ground.tokenizer, resume=True)
-
-
-def _perplexities(experiment: RealExperiment, data: Path, ground: Ground) -> str:
-    """The table of perplexities, which is also written."""
-    from sightread.data.corpora import Corpus
-    from sightread.experiments.perplexities import as_table, perplexities
-
-    path = ground.folder / PASSAGES / "test.txt" if experiment.passages else _place(data, experiment.test_corpus, DATA)
-    text = Corpus(path, max_lines=experiment.test_lines)
-    captions = _captions(experiment, data, experiment.test_split)
-    table = as_table(perplexities(experiment.arms, ground, text, captions))
-    write_atomic(ground.folder / PERPLEXITIES, table)
-    return table
-
-
-def _make_banks(experiment: RealExperiment, data: Path, ground: Ground) -> None:
-    """The pictures that vokens are chosen from, or that text is read beside, and those of synsets; if not there."""
-    from sightread.artifacts import MANIFEST
-    from sightread.bank import build_bank
-    from sightread.data.images import read_pictures
-    from sightread.encoders.image import ImageEncoder
-
-    encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
-    of_captions = not experiment.bank
-    for name, images, cache, size in (
-        ("bank", experiment.bank, ground.features if of_captions else ground.folder / "features-bank",
-         experiment.bank_size),
-        (SYNSET_BANK, experiment.synset_images, ground.folder / "features-synsets", None),
-    ):  # fmt: skip
-        path = ground.folder / name
-        if (path / MANIFEST).is_file() or (name == SYNSET_BANK and not images):
-            continue
-        pictures = read_pictures(_place(data, images, DATA)) if images else ground.captions.pictures
-        bank, _ = build_bank(pictures, encoder, size=size, seed=experiment.matching.seed, cache=cache)
-        bank.save(path, overwrite=path.exists())
-
-
-def _find_regions(experiment: RealExperiment, data: Path, ground: Ground) -> None:
-    """The regions of all pictures, if not there; those of which nothing is known are left out."""
-    from sightread.data.images import read_pictures
-    from sightread.encoders.detectors import load_detector
-    from sightread.encoders.image import ImageEncoder
-    from sightread.encoders.region_vectors import build_regions
-
-    encoder = ImageEncoder.from_pretrained(ground.image_encoder, view="whole")
-    for name, (images, detector) in experiment.regions.items():
-        build_regions(
-            read_pictures(_place(data, images, DATA)), load_detector(_place(data, detector, MODEL)), encoder,
-            ground.folder / REGIONS.format(name), max_skipped=1.0, resume=True,
-        )  # fmt: skip
-
-
-def _match(experiment: RealExperiment, data: Path, ground: Ground) -> None:
-    """Train the vokenizers that arms need."""
-    from sightread.encoders.image import ImageEncoder
-    from sightread.encoders.text import TextEncoder
-    from sightread.methods import matching
-
-    settings, captions, bank = experiment.matching, ground.captions, ground.bank()
-    image_encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
-    for level, folder in ground.vokenizers.items():
-        matching.train(
-            replace(settings, level=level), captions, folder, cache=ground.features, resume=True, bank=bank,
-            text_encoder=TextEncoder.from_pretrained(ground.tokenizer, settings.layers), image_encoder=image_encoder,
-        )  # fmt: skip
-
-
-def _retrieval(experiment: RealExperiment, data: Path, ground: Ground) -> dict[str, Any]:
-    from sightread.analysis.retrieval import bag_of_words_scores, retrieval_scores
-    from sightread.encoders.features import image_features
-    from sightread.vokenizer import Vokenizer
-
-    caches = ground.features, ground.folder / "features-test"
-    parts = [ground.captions, _captions(experiment, data, experiment.test_split)]
-    vokenizer = Vokenizer.from_pretrained(ground.vokenizers["token"])
-    scores = retrieval_scores(vokenizer, parts[1], cache=caches[1])
-    features = [
-        image_features(vokenizer.image_encoder, part.pictures, cache=cache)[0]
-        for part, cache in zip(parts, caches, strict=True)
-    ]
-    return scores | {"bag_of_words": bag_of_words_scores(parts[0], features[0], parts[1], features[1])}
 
 
 def _compare(experiment: RealExperiment, out: Path) -> Outcome:

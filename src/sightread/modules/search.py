@@ -12,6 +12,8 @@ lowest row, whatever the block sizes and the first pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ class ExactIndex:
     """Keys that are searched many times, checked once.
 
     Args:
-        keys: float32 (V, E); not copied.
+        keys: float32 (V, E); not copied, but in bfloat16 where the first pass is.
         query_block: Queries scored at a time.
         key_block: Keys scored at a time. By default query_block × key_block scores fit a processor's cache, or keep a
             GPU busy.
@@ -45,8 +47,12 @@ class ExactIndex:
         self.keys, self.query_block = _check_finite("keys", keys), query_block or at_once[0]
         self.blocks = keys.split(key_block or at_once[1])
         self.longest = _lengths(keys).max() if len(keys) else 0.0
-        coarse = keys.device.type == "cpu" and has_fast_bf16() and self.longest < _LONGEST_COARSE
-        self.coarse = keys.bfloat16().split(len(self.blocks[0])) if coarse else None
+        self.coarse: Sequence[Tensor] = ()
+        if len(keys) and keys.is_cpu and has_fast_bf16("cpu") and self.longest < _LONGEST_COARSE:
+            self.center = keys.mean(dim=0)  # without it keys that all point one way could hardly be told apart
+            centred = keys - self.center
+            self.widest = _lengths(centred).max()
+            self.coarse = centred.bfloat16().split(len(self.blocks[0]))
 
     @torch.no_grad()
     def top_k(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -70,29 +76,35 @@ class ExactIndex:
         full = max(len(self.keys) // len(self.blocks[0]), 1)  # blocks of full width
         depth = -(-k // full)  # so that the tops are k scores at least, of different keys
         lengths, width, float32 = _lengths(queries), self.keys.shape[1], torch.finfo(torch.float32)
-        blocks, rounded, rounding = self.blocks, queries, width * float32.eps
-        if self.coarse is not None and bool((lengths < _LONGEST_COARSE).all()):
-            blocks, rounded = self.coarse, queries.bfloat16()
-            rounding += 2 * torch.finfo(torch.bfloat16).eps  # half of it for each factor, and for the product
+        error = width * float32.eps * lengths * self.longest  # of one score, at most
+        error += width * float32.tiny * (1 + lengths + self.longest)  # what is so small may count as nothing
+        blocks, rounded, margin, shift = self.blocks, queries, error, torch.zeros_like(error)
+        if self.coarse and bool((lengths < _LONGEST_COARSE).all()):
+            blocks, rounded, shift = self.coarse, queries.bfloat16(), queries @ self.center
+            # Half an epsilon for each factor, and for the product; the center was taken off, and is put on again
+            margin = 5 * error + 2 * torch.finfo(torch.bfloat16).eps * lengths * self.widest
         tops = [
             torch.cat([_highest(some @ block.T, depth) for some in rounded.split(self.query_block)]) for block in blocks
         ]
-        kth = _highest(torch.cat(tops, dim=1), k)[:, -1]
-        small = width * float32.tiny * (1 + lengths + self.longest)  # what is so small may count as nothing
-        error = rounding * lengths * self.longest + small  # of one score, at most
-        floor = (kth - 2 * error).float()[:, None]
+        floor = _floor(torch.cat(tops, dim=1), margin, k)
         wanted = ~(torch.stack([top[:, 0] for top in tops], dim=1) < floor)  # so put, overflow to NaN is looked up
-        return self._look_up(queries, floor, wanted, k)
+        return self._look_up(queries, floor + shift.to(floor)[:, None], error, wanted, k)
 
-    def _look_up(self, queries: Tensor, floor: Tensor, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def _look_up(self, queries: Tensor, floor: Tensor, error: Tensor, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The best among all scores that reach the floor, in the blocks that are wanted, bool (N, blocks)."""
         if len(queries) > 1 and int(wanted.sum()) > LOOKUPS_AT_ONCE:
-            halves = zip(queries.chunk(2), floor.chunk(2), wanted.chunk(2), strict=True)
+            halves = zip(queries.chunk(2), floor.chunk(2), error.chunk(2), wanted.chunk(2), strict=True)
             return _cat([self._look_up(*half, k) for half in halves])
+        askings = [column.nonzero()[:, 0] for column in wanted.T]
+        scores = [queries[asking] @ block.T for asking, block in zip(askings, self.blocks, strict=True)]
+        if k == 1:  # a first pass that was coarse has left many
+            tops = queries.new_full(wanted.shape, -torch.inf)
+            for top, asking, some in zip(tops.T, askings, scores, strict=True):
+                top[asking] = some.amax(dim=1)
+            floor = torch.maximum(floor, _floor(tops, error, 1))
         found, begin = [], 0
-        for block, column in zip(self.blocks, wanted.T, strict=True):
-            asking = column.nonzero()[:, 0]
-            of, at = (~(queries[asking] @ block.T < floor[asking])).nonzero().T
+        for asking, some, block in zip(askings, scores, self.blocks, strict=True):
+            of, at = (~(some < floor[asking])).nonzero().T
             found.append((asking[of], at + begin))
             begin += len(block)
         return best_of(queries, self.keys, *_cat(found), k)
@@ -142,6 +154,11 @@ def _check_finite(name: str, x: Tensor) -> Tensor:
 
 def _lengths(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)  # no square may overflow or vanish
+
+
+def _floor(tops: Tensor, error: Tensor, k: int) -> Tensor:
+    """What a score must reach to be perhaps among the k best, float32 (N, 1), if each may be off by the error (N,)."""
+    return (_highest(tops, k)[:, -1] - 2 * error).float()[:, None]
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:

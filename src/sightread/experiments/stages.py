@@ -1,0 +1,110 @@
+"""The stages of a comparison on real data that come before its arms, each left as it is if its folder is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightread.artifacts import MANIFEST, write_atomic
+from sightread.contracts import Pictures
+from sightread.experiments.ground import Ground, make_store
+from sightread.methods.matching import MatchingConfig
+
+if TYPE_CHECKING:
+    from sightread.data.captions import Captions
+    from sightread.data.corpora import Corpus
+    from sightread.experiments.arms import Arm
+
+PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
+REGIONS = "regions-{}"  # their folder, by name
+
+
+def cut_passages(sources: Iterable[Path | str], path: Path, seed: int) -> None:
+    """Cut corpora into passages, split at random."""
+    from sightread.data.corpora import Corpus
+    from sightread.data.passages import write_passages
+
+    if not (path / MANIFEST).is_file():
+        write_passages([Corpus(source) for source in sources], path, seed=seed, overwrite=path.exists())
+
+
+def train_base(training: Mapping[str, Any], ground: Ground) -> None:
+    """Teach the text encoder to foretell hidden words, by these `TrainingArguments`."""
+    from sightread.methods import lm
+
+    shared = ground.pretraining
+    config = replace(shared, training={**shared.training, **training})
+    lm.train(config, make_store("none", ground), ground.folder / BASE, start=ground.tokenizer, resume=True)
+
+
+def make_bank(
+    name: str, ground: Ground, pictures: Pictures, *, cache: Path, seed: int, size: int | None = None
+) -> None:
+    """A bank of these pictures, or of so many of them."""
+    from sightread.bank import build_bank
+    from sightread.encoders.image import ImageEncoder
+
+    path = ground.folder / name
+    if not (path / MANIFEST).is_file():
+        encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
+        bank, _ = build_bank(pictures, encoder, size=size, seed=seed, cache=cache)
+        bank.save(path, overwrite=path.exists())
+
+
+def find_regions(sources: Mapping[str, tuple[Path | str, Path | str]], ground: Ground) -> None:
+    """The regions of pictures, by name, each with their detector; pictures of which nothing is known are left out."""
+    from sightread.data.images import read_pictures
+    from sightread.encoders.detectors import load_detector
+    from sightread.encoders.image import ImageEncoder
+    from sightread.encoders.region_vectors import build_regions
+
+    encoder = ImageEncoder.from_pretrained(ground.image_encoder, view="whole")
+    for name, (images, detector) in sources.items():
+        build_regions(
+            read_pictures(images), load_detector(detector), encoder, ground.folder / REGIONS.format(name),
+            max_skipped=1.0, resume=True,
+        )  # fmt: skip
+
+
+def match(settings: MatchingConfig, ground: Ground) -> None:
+    """Train the vokenizers that arms need."""
+    from sightread.encoders.image import ImageEncoder
+    from sightread.encoders.text import TextEncoder
+    from sightread.methods import matching
+
+    captions, bank = ground.captions, ground.bank()
+    image_encoder = ImageEncoder.from_pretrained(ground.image_encoder, **ground.image_options)
+    for level, folder in ground.vokenizers.items():
+        matching.train(
+            replace(settings, level=level), captions, folder, cache=ground.features, resume=True, bank=bank,
+            text_encoder=TextEncoder.from_pretrained(ground.tokenizer, settings.layers), image_encoder=image_encoder,
+        )  # fmt: skip
+
+
+def retrieval(captions: Captions, ground: Ground) -> dict[str, Any]:
+    """How often tokens and sentences of these captions find their picture, and a bag of words does."""
+    from sightread.analysis.retrieval import bag_of_words_scores, retrieval_scores
+    from sightread.encoders.features import image_features
+    from sightread.vokenizer import Vokenizer
+
+    caches = ground.features, ground.folder / "features-test"
+    parts = [ground.captions, captions]
+    vokenizer = Vokenizer.from_pretrained(ground.vokenizers["token"])
+    scores = retrieval_scores(vokenizer, parts[1], cache=caches[1])
+    features = [
+        image_features(vokenizer.image_encoder, part.pictures, cache=cache)[0]
+        for part, cache in zip(parts, caches, strict=True)
+    ]
+    return scores | {"bag_of_words": bag_of_words_scores(parts[0], features[0], parts[1], features[1])}
+
+
+def perplexities(arms: Sequence[Arm], ground: Ground, text: Corpus, captions: Captions) -> str:
+    """The table of perplexities, which is also written."""
+    from sightread.experiments.perplexities import as_table
+    from sightread.experiments.perplexities import perplexities as measured
+
+    table = as_table(measured(arms, ground, text, captions))
+    write_atomic(ground.folder / PERPLEXITIES, table)
+    return table
