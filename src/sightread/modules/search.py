@@ -81,8 +81,8 @@ class ExactIndex:
         blocks, rounded, margin, shift = self.blocks, queries, error, torch.zeros_like(error)
         if self.coarse and bool((lengths < _LONGEST_COARSE).all()):
             blocks, rounded, shift = self.coarse, queries.bfloat16(), queries @ self.center
-            # Half an epsilon for each factor, and for the product; the center was taken off, and is put on again
-            margin = 5 * error + 2 * torch.finfo(torch.bfloat16).eps * lengths * self.widest
+            # (1 + epsilon / 2)³ - 1, for each factor and the product; the center was taken off, and is put on again
+            margin = 5 * error + 1.52 * torch.finfo(torch.bfloat16).eps * lengths * self.widest
         tops = [
             torch.cat([_highest(some @ block.T, depth) for some in rounded.split(self.query_block)]) for block in blocks
         ]
