@@ -16,8 +16,9 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
 from sightread.encoders.text import load_model, load_tokenizer
-from sightread.finetuning import FinetuningConfig, FinetuningObjective, TaskData
+from sightread.finetuning import TaskData
 from sightread.runtime import machine
+from sightread.task_model import FinetuningObjective
 from sightread.tasks.classification import Classification
 from sightread.train import fit, quiet_progress, training_arguments
 
@@ -32,7 +33,7 @@ def settings(steps: int, batch_size: int) -> dict:
 def ours(encoder: str, task: Classification, steps: int, batch_size: int, folder: Path) -> float:
     tokenizer = load_tokenizer(encoder)
     data = TaskData(task, tokenizer, MAX_LENGTH, splits=[])
-    objective = FinetuningObjective(load_model(encoder, "AutoModel"), task, FinetuningConfig())
+    objective = FinetuningObjective(load_model(encoder, "AutoModel"), task)
     own = {**settings(steps, batch_size), "train_sampling_strategy": "group_by_length"}
     args = training_arguments(folder, own, seed=0)
     began = time.perf_counter()

@@ -20,16 +20,14 @@ from sightread.encoders.text import load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
 from sightread.finetuning import (
     FinetuningConfig,
-    FinetuningObjective,
-    PooledExamples,
     TaskData,
     _tune,
     finetune,
     finetune_seeds,
-    predict,
 )
 from sightread.metrics import METRICS, Metric
 from sightread.modules.single_stream import SingleStream
+from sightread.task_model import FinetuningObjective, PooledExamples, predict
 from sightread.tasks.classification import Classification
 from sightread.tasks.token_labels import TokenLabels
 
@@ -107,7 +105,7 @@ def test_freezing_leaves_every_weight_as_it_is(frozen, run, encoder_folder):
 def objective_and_examples(task, folder, pooling):
     torch.manual_seed(0)
     encoder = AutoModel.from_pretrained(folder)
-    objective = FinetuningObjective(encoder, task, FinetuningConfig(pooling=pooling)).train()
+    objective = FinetuningObjective(encoder, task, pooling=pooling).train()
     return objective, task.encode(task.load("train"), load_tokenizer(folder), 32)
 
 
@@ -342,7 +340,7 @@ def test_a_small_training_set_is_drawn_by_the_seed(frozen, task, encoder_folder)
     tokenizer, rows = load_tokenizer(encoder_folder), task.load("train")
     data = TaskData(task, tokenizer, 32)
     if frozen:
-        data.pool(FinetuningObjective(AutoModel.from_pretrained(encoder_folder), task, FinetuningConfig()), 8)
+        data.pool(FinetuningObjective(AutoModel.from_pretrained(encoder_folder), task), 8)
     parts = [data.training_part(5, seed) for seed in (0, 0, 1)]
     chosen = [part.chosen for part in parts]
     assert chosen[0] == chosen[1] != chosen[2]

@@ -22,7 +22,7 @@ LEVELS = (  # from the ground up; a module imports what lies strictly below it
     "data runs",
     "encoders",
     "modules",
-    "bank train",
+    "bank train task_model",
     "vokenizer pretraining",
     "association",
     "grounded xbert",

@@ -7,7 +7,6 @@ once for all seeds; every prediction is written beside the right answer, so that
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
 from sightread.artifacts import CHECKPOINTS, digest
 from sightread.config import check_choice
-from sightread.contracts import Batch, Losses, Objective, Row, Task, to_device
+from sightread.contracts import Row, Task
 from sightread.data.encoded import Part
 from sightread.data.regions import RegionStore
 from sightread.data.skipped import Skipped
@@ -35,6 +33,7 @@ from sightread.modules.single_stream import SingleStream
 from sightread.runtime import default_device, keyed_rng, quiet_progress, seed_everything, worker_pool
 from sightread.scores import SCORES, SeededRuns, score_split, write_scores
 from sightread.statistics import Summary
+from sightread.task_model import FinetuningObjective, PooledExamples, predict
 from sightread.train import fit, training_arguments
 
 POOLINGS = ("first", "mean")
@@ -75,72 +74,6 @@ class FinetuningConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}, expected at least 1, or none")
-
-
-class FinetuningObjective(Objective):
-    """An encoder with a task's head."""
-
-    def __init__(self, encoder: Any, task: Task, config: FinetuningConfig) -> None:
-        super().__init__()
-        self.encoder, self.task, self.pooling, self.frozen = encoder, task, config.pooling, config.freeze_encoder
-        self.head = task.head(encoder.config.hidden_size)
-        self.knows_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
-        encoder.requires_grad_(not self.frozen)
-
-    def train(self, mode: bool = True) -> FinetuningObjective:
-        """Training mode; a frozen encoder stays without dropout."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
-
-    def states(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, **pictures: Tensor) -> Tensor:
-        """What the head reads of int64 (B, L) inputs, and of the `pictures` that a `SingleStream` reads beside them:
-        states of tokens (B, L, D) or regions (B, R, D), or one vector a sequence (B, D)."""
-        types = {"token_type_ids": token_type_ids} if self.knows_types else {}
-        outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types, **pictures)
-        states: Tensor = outputs.regions if self.task.reads == "regions" else outputs.last_hidden_state
-        if self.task.reads in ("tokens", "regions"):
-            return states
-        if self.pooling == "first":
-            return states[:, 0]
-        weights = attention_mask[..., None].to(states.dtype)
-        return (states * weights).sum(dim=1) / weights.sum(dim=1)
-
-    def outputs(self, **inputs: Tensor) -> Tensor:
-        """What the head gives for a batch, which may hold vectors that are already `pooled`."""
-        return self.head(inputs["pooled"] if "pooled" in inputs else self.states(**inputs))
-
-    def forward(self, labels: Tensor, **inputs: Tensor) -> Losses:  # type: ignore[override]
-        """The task's loss; labels as the task collates them."""
-        return {"loss": self.task.loss(self.outputs(**inputs), labels)}
-
-
-class PooledExamples:
-    """Examples of a frozen encoder, pooled once so that training its head costs next to nothing."""
-
-    def __init__(self, objective: FinetuningObjective, examples: Any, batch_size: int) -> None:
-        self.ways, self.row_of, self.lengths = examples.ways, examples.row_of, [1] * len(examples)
-        labels, vectors = list[Tensor](), list[Tensor]()
-        with torch.no_grad():
-            encoder = objective.to(default_device()).eval()
-            for begin in range(0, len(examples), batch_size):  # one at a time: what is read beside text may be large
-                batch = _batch(examples, range(len(examples))[begin : begin + batch_size])
-                labels.append(batch["labels"])
-                vectors.append(encoder.states(**to_device(_inputs(batch), default_device())).float().cpu())
-        self.labels, self.pooled = torch.cat(labels), torch.cat(vectors).unflatten(0, (-1, self.ways))  # (N, W, D)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def example(self, index: int, rng: np.random.Generator) -> int:
-        """Its number; nothing is drawn."""
-        return index
-
-    def collate(self, examples: Sequence[int]) -> Batch:
-        """`pooled` (B·W, D) and `labels` of some examples."""
-        rows = list(examples)
-        return {"pooled": self.pooled[rows].flatten(0, 1), "labels": self.labels[rows]}
 
 
 class TaskData:
@@ -229,7 +162,7 @@ def finetune(
         Scores by "<split>_<score>"; "diverged" is 0, or a key of `scores.DIVERGED`.
     """
     seed_everything(config.seed)
-    objective = FinetuningObjective(encoder, task, config)
+    objective = FinetuningObjective(encoder, task, pooling=config.pooling, frozen=config.freeze_encoder)
     if data is None:
         data = TaskData(task, tokenizer, min(config.max_length, longest_input(encoder, tokenizer)), splits)
         with TemporaryDirectory() as aside:
@@ -258,35 +191,6 @@ def answers(objective: FinetuningObjective, data: TaskData, split: str, args: Tr
     examples = data.examples[split]
     outputs = predict(objective, examples, args.per_device_eval_batch_size, bf16=args.bf16)
     return objective.task.predict(outputs, data.rows[split], examples)
-
-
-@torch.no_grad()
-def predict(objective: FinetuningObjective, examples: Any, batch_size: int, *, bf16: bool = False) -> list[np.ndarray]:
-    """The head's output for every example, in order, float32: (C,); (L, C), without padding, if it reads tokens; (R,),
-    with padding, if it reads regions; (W,) if it reads pairs."""
-    device = default_device()
-    objective = objective.to(device).eval()
-    order = np.argsort(examples.lengths, kind="stable")
-    outputs: list[np.ndarray] = [np.empty(0)] * len(order)
-    in_pairs = objective.task.reads == "pairs"
-    batch_size = 1 if in_pairs else batch_size
-    for begin in range(0, len(order), batch_size):
-        numbers = order[begin : begin + batch_size].tolist()
-        batch = to_device(_inputs(_batch(examples, numbers)), device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-            found = objective.outputs(**batch).float().cpu().numpy()
-        found = found[None] if in_pairs else found
-        for number, output in zip(numbers, found, strict=True):
-            outputs[number] = output[: examples.lengths[number]] if objective.task.reads == "tokens" else output
-    return outputs
-
-
-def _batch(examples: Any, numbers: Sequence[int]) -> Batch:
-    return examples.collate([examples.example(number, keyed_rng(0, 0, number)) for number in numbers])
-
-
-def _inputs(batch: Batch) -> dict[str, Tensor]:
-    return {name: value for name, value in batch.items() if name != "labels"}
 
 
 def _is_constant(answers: Sequence[Any]) -> bool:

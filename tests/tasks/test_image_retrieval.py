@@ -10,9 +10,9 @@ import torch
 from picture_tasks import COLORS, look, write_store
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ConfigError, DataError
-from sightread.finetuning import FinetuningConfig, FinetuningObjective, predict
 from sightread.metrics import METRICS
 from sightread.modules.single_stream import SingleStream
+from sightread.task_model import FinetuningObjective, predict
 from sightread.tasks import image_retrieval, load_task
 from sightread.tasks.image_retrieval import ranks_of, read_split
 
@@ -82,7 +82,7 @@ def test_every_pair_is_scored_as_if_it_were_alone(load, text_encoder_folder, mon
     """Whatever the block; and the answers are the ranks of those scores."""
     task, tokenizer = load(), load_tokenizer(text_encoder_folder)
     model = SingleStream.from_pretrained(text_encoder_folder, region_width=len(COLORS))
-    objective, rows = FinetuningObjective(model, task, FinetuningConfig()).eval(), task.load("dev")
+    objective, rows = FinetuningObjective(model, task).eval(), task.load("dev")
     monkeypatch.setattr(image_retrieval, "BLOCK", 3)
     examples = task.encode(rows, tokenizer, 32)
     assert [len(block) for block in examples.blocks] == [2, 2]

@@ -21,11 +21,12 @@ from sightread.data.given_boxes import GivenBoxes
 from sightread.data.regions import Part, Regions, write_regions
 from sightread.encoders.text import load_tokenizer
 from sightread.errors import ConfigError, DataError
-from sightread.finetuning import FinetuningConfig, FinetuningObjective, finetune_seeds
+from sightread.finetuning import FinetuningConfig, finetune_seeds
 from sightread.metrics import METRICS
 from sightread.modules.single_stream import SingleStream
 from sightread.runs import read_runs
 from sightread.runtime import data_root
+from sightread.task_model import FinetuningObjective
 from sightread.tasks import load_task
 from sightread.tasks.vqa import normalise
 
@@ -79,7 +80,7 @@ def test_states_are_those_of_the_model_read_alone(name, toys, text_encoder_folde
     examples = getattr(task, "encode_training", task.encode)(task.load("train"), tokenizer, 32)
     torch.manual_seed(0)
     model = SingleStream.from_pretrained(text_encoder_folder, region_width=task.regions.width)
-    objective = FinetuningObjective(model, task, FinetuningConfig()).eval()
+    objective = FinetuningObjective(model, task).eval()
     drawn = [examples.example(i, np.random.default_rng(i)) for i in (0, 5)]
     batch = dict(examples.collate(drawn))
     labels = batch.pop("labels")
