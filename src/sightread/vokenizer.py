@@ -28,7 +28,6 @@ from sightread.encoders.clip import ClipTowers
 from sightread.encoders.features import LEVELS, encode_ids
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.packed import can_pack
-from sightread.encoders.prepacked import prepacked
 from sightread.encoders.text import TextEncoder, check_fast, hub_names
 from sightread.encoders.windows import Encoded, encode_lines, end_to_end, gathered
 from sightread.errors import ArtifactError, ConfigError
@@ -245,8 +244,7 @@ class Vokenizer:
             packed=self.packed,
         )  # fmt: skip
         for places, counts, states in batches:
-            with prepacked(self.text_head):
-                vectors = self.text_head(states)
+            vectors = self.text_head(states)
             check_shape("token vectors", vectors, "N E", E=self.config.width)
             yield places, counts, vectors
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from sightread.encoders.features import encode_ids
 from sightread.encoders.text import PACKED, TextEncoder, first_position
 
-_MULTIPLE = 64  # of tokens in a large batch, which is filled up: oneDNN makes its code anew for every number
+_MULTIPLE = 64  # of tokens in a large batch, filled up: oneDNN makes its code anew for every number, and keeps it
 _LONGEST = 2048  # of the rows that are tried; models that take longer ones are rare, and take any
 _TOLERANCE = 1e-4  # of the largest value; sums are taken in another order
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sightread.checks import check_shape
 from sightread.errors import ConfigError, ShapeError
@@ -25,6 +26,7 @@ from sightread.runtime import has_fast_bf16
 BLOCKS = {"cpu": (1024, 512), "cuda": (8192, 16384)}  # queries, keys
 QUERIES_AT_ONCE = 8192
 LOOKUPS_AT_ONCE = 16384  # of a query in a block; bounds the memory of searches in which everything ties
+_MULTIPLE = 64  # of queries, filled up: oneDNN makes its code for bfloat16 anew for every number, and keeps it
 _LONGEST_COARSE = 1e9  # of a vector; no product in bfloat16 may overflow
 
 
@@ -80,12 +82,14 @@ class ExactIndex:
         error += width * float32.tiny * (1 + lengths + self.longest)  # what is so small may count as nothing
         blocks, rounded, margin, shift = self.blocks, queries, error, torch.zeros_like(error)
         if self.coarse and bool((lengths < _LONGEST_COARSE).all()):
-            blocks, rounded, shift = self.coarse, queries.bfloat16(), queries @ self.center
+            blocks, shift = self.coarse, queries @ self.center
+            rounded = pad(queries.bfloat16(), (0, 0, 0, -len(queries) % _MULTIPLE))
             # (1 + epsilon / 2)³ - 1, for each factor and the product; the center was taken off, and is put on again
             margin = 5 * error + 1.52 * torch.finfo(torch.bfloat16).eps * lengths * self.widest
         tops = [
             torch.cat([_highest(some @ block.T, depth) for some in rounded.split(self.query_block)]) for block in blocks
         ]
+        tops = [top[: len(queries)] for top in tops]
         floor = _floor(torch.cat(tops, dim=1), margin, k)
         wanted = ~(torch.stack([top[:, 0] for top in tops], dim=1) < floor)  # so put, overflow to NaN is looked up
         return self._look_up(queries, floor + shift.to(floor)[:, None], error, wanted, k)
