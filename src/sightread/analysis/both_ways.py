@@ -39,12 +39,11 @@ def both_ways(
         raise DataError(f"not one of {len(texts)} captions holds a known word")
     for row in np.flatnonzero(~known):
         skipped.add("caption without a known word", f"{captions.texts[row]!r:.80}")
-    scores = scores_both_ways(texts[known], pictures, captions.picture_of[known])
-    return scores | {"chance": chance(len(pictures)), "skipped": skipped.report()}
+    return scores_both_ways(texts[known], pictures, captions.picture_of[known]) | {"skipped": skipped.report()}
 
 
 def scores_both_ways(texts: np.ndarray, pictures: np.ndarray, picture_of: np.ndarray) -> dict[str, Any]:
-    """Scores of texts that seek pictures and of pictures that seek texts, of which the best of its own counts.
+    """Scores of texts that seek pictures; of pictures that seek texts, of which the best of its own counts; by chance.
 
     Args:
         texts: float32 (N, E).
@@ -57,4 +56,5 @@ def scores_both_ways(texts: np.ndarray, pictures: np.ndarray, picture_of: np.nda
     return {
         "texts": scores_of(ranks_of_own(texts, picture_of, pictures)),
         "pictures": scores_of(best[np.unique(picture_of)]),
+        "chance": chance(len(pictures)),
     }

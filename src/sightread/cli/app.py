@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,6 +110,14 @@ def report_of(out: Path) -> dict[str, Any]:
 
     report: dict[str, Any] = json.loads((out / MANIFEST).read_text())["report"]
     return report
+
+
+def say_both_ways(scores: Mapping[str, Mapping[str, float]]) -> None:
+    """What of texts and pictures finds what it belongs to, as `scores_both_ways` gives it."""
+    typer.echo(f"{'seek':<12}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'median':>8}")
+    for name, row in scores.items():
+        recalls = "".join(f"{100 * row[f'R@{k}']:>8.1f}" for k in (1, 5, 10))
+        typer.echo(f"{name:<12}{recalls}{row['median_rank']:>8.0f}")
 
 
 def say_skipped(report: dict[str, Any]) -> None:

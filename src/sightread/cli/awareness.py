@@ -21,6 +21,7 @@ from sightread.cli.app import (
     captions_of,
     check_writable,
     report_of,
+    say_both_ways,
     say_skipped,
     verb,
 )
@@ -84,10 +85,7 @@ def embed(
     if test:
         scores = both_ways(made.embedding, test, cache=cache and cache / "held-out", max_skipped=max_skipped)
         say_skipped(scores.pop("skipped"))
-        typer.echo(f"{'seek':<12}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'median':>8}")
-        for name, row in scores.items():
-            recalls = "".join(f"{100 * row[f'R@{k}']:>8.1f}" for k in (1, 5, 10))
-            typer.echo(f"{name:<12}{recalls}{row['median_rank']:>8.0f}")
+        say_both_ways(scores)
     typer.echo(f"pictures by semantic-visual, of a bank of {len(made.bank)}, in {out / semantic_visual.ASSOCIATION}")
 
 

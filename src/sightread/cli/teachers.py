@@ -23,6 +23,7 @@ from sightread.cli.app import (
     View,
     captions_of,
     report_of,
+    say_both_ways,
     say_skipped,
     say_trained,
     verb,
@@ -53,7 +54,7 @@ def towers(
     Example: `sightread towers --captions captions.tsv --only train.txt --test test.txt
     --image-encoder microsoft/resnet-50 --tokenizer openai/clip-vit-base-patch32 --out towers`
     """
-    from sightread.analysis.retrieval import chance, ranks_of_own, scores_of
+    from sightread.analysis.both_ways import scores_both_ways
     from sightread.artifacts import write_atomic
     from sightread.config import override
     from sightread.encoders.features import image_features
@@ -75,13 +76,9 @@ def towers(
         say_skipped(skipped.report())
         held_out = held_out.keep_pictures(rows)
         texts, pictures = method.caption_vectors(out / "encoder", held_out, features)
-        scores = {
-            "captions": scores_of(ranks_of_own(texts, held_out.picture_of, pictures)), "chance": chance(len(pictures))
-        }  # fmt: skip
+        scores = scores_both_ways(texts, pictures, held_out.picture_of)
         write_atomic(out / "retrieval.json", json.dumps(scores, indent=1))
-        for name, row in scores.items():
-            recalls = ", ".join(f"R@{k} {100 * row[f'R@{k}']:.1f}" for k in (1, 5, 10))
-            typer.echo(f"{name}: {recalls}, median rank {row['median_rank']:.0f} of {len(pictures)}")
+        say_both_ways(scores)
 
 
 @verb
