@@ -170,7 +170,7 @@ def _highest(scores: Tensor, k: int) -> Tensor:
         return scores.float().topk(min(k, scores.shape[1]), dim=1).values
     if scores.dtype != torch.bfloat16:
         return scores.amax(dim=1, keepdim=True)  # several times as fast without the places
-    # Ten times as fast as whole numbers, and with the same bits where the highest is not negative
+    # Read as whole numbers, which is ten times as fast, they are in the same order where the highest is not negative
     highest = scores.view(torch.int16).amax(dim=1, keepdim=True).view(torch.bfloat16)
     negative = highest.signbit()[:, 0]
     if negative.any():
