@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sightread.artifacts import Artifact, check_fits, digest, digest_folder, write_atomic
+from sightread.artifacts import RUN, Artifact, check_fits, digest, digest_folder, write_atomic
 from sightread.errors import ArtifactError
 
 
@@ -82,6 +82,21 @@ def test_resume_takes_up_where_it_was_left(tmp_path):
     once_more = Artifact.begin(tmp_path, "bank", config=Config(), resume=True)
     assert once_more.finished
     assert once_more.report == {"shards": 1}
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_what_is_free_may_be_another_on_resume_and_leaves_the_folder_unfinished(tmp_path, is_finished):
+    artifact = Artifact.begin(tmp_path, "bank", config=Config())
+    if is_finished:
+        artifact.finish({"shards": 1})
+    with pytest.raises(ArtifactError, match=r"begun with another layers \(\[0, -1\], now \[0\]\)"):
+        Artifact.begin(tmp_path, "bank", config=Config(seed=1, layers=(0,)), resume=True, free=("seed",))
+    assert Artifact.begin(tmp_path, "bank", config=Config(), resume=True, free=("seed",)).finished == is_finished
+    again = Artifact.begin(tmp_path, "bank", config=Config(seed=1), resume=True, free=("seed",))
+    assert (again.finished, again.config["seed"]) == (False, 1)
+    again.finish()
+    assert Artifact.open(tmp_path, "bank").config["seed"] == 1
+    assert not (tmp_path / RUN).exists()
 
 
 def test_overwrite_replaces_all_that_a_former_run_left(tmp_path):

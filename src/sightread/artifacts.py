@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,7 @@ class Artifact:
         inputs: Mapping[str, str] | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        free: Collection[str] = (),
     ) -> Artifact:
         """Begin a folder, or take up an unfinished one.
 
@@ -122,6 +123,8 @@ class Artifact:
             inputs: Digests of the inputs, by name.
             overwrite: Delete what a former run left there.
             resume: Go on with a former run; returns it `finished` if there is nothing left to do.
+            free: Settings that may be others in a former run, as all that is made by them has a folder of its own; it
+                is then taken up as one that is not finished.
 
         Raises:
             ArtifactError: If the folder holds a result and neither flag is given, if it was begun with other
@@ -140,7 +143,7 @@ class Artifact:
             if occupied and overwrite:
                 _delete_contents(out)
             elif occupied and resume:
-                return _take_up(out, header)
+                return _take_up(out, header, free)
             elif occupied:
                 raise ArtifactError(
                     f"{out} already holds {_describe(out)}; give --resume to go on, --overwrite to replace it, "
@@ -254,15 +257,20 @@ def _delete_contents(out: Path) -> None:
             shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
 
 
-def _take_up(out: Path, header: Mapping[str, Any]) -> Artifact:
+def _take_up(out: Path, header: Mapping[str, Any], free: Collection[str]) -> Artifact:
     finished = (out / MANIFEST).is_file()
     if not finished and not (out / RUN).is_file():
         raise ArtifactError(f"{out} is {_NEVER_DELETE}: nothing to resume; choose another --out")
     former = _read_header(out / (MANIFEST if finished else RUN))
-    for part in ("kind", "config", "inputs"):
-        if former[part] != header[part]:
-            raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, former, header)}")
+    changed = {name: header["config"].get(name) for name in free if name in former["config"]}
+    for part, was in {**former, "config": former["config"] | changed}.items():
+        if part in ("kind", "config", "inputs") and was != header[part]:
+            raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, was, header[part])}")
     _remove_torn(out, "*")
+    if former["config"] != header["config"]:
+        former, finished = former | {"config": header["config"]}, False
+        write_atomic(out / RUN, json.dumps(former, indent=1))
+        (out / MANIFEST).unlink(missing_ok=True)
     if finished:
         _tidy(out)
     return Artifact(out, former, finished)
@@ -280,8 +288,7 @@ def _tidy(out: Path) -> None:
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
-def _difference(part: str, former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    was, is_ = former[part], now[part]
+def _difference(part: str, was: Any, is_: Any) -> str:
     if isinstance(was, dict):
         keys = [key for key in {**was, **is_} if was.get(key) != is_.get(key)]
         return "another " + ", ".join(f"{key} ({was.get(key)!s:.40}, now {is_.get(key)!s:.40})" for key in keys)

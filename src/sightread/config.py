@@ -39,6 +39,8 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         outer, dot, rest = key.partition(".")
         if not equals:
             faults.append(f"{assignment!r} is not of the form key=value")
+        elif key in inner:
+            faults.append(f"{key} holds settings: set one of them as {key}.NAME=value")
         elif key in fields:
             values[key] = value
         elif key in training_fields:

@@ -135,15 +135,16 @@ def test_passages_a_language_model_and_synsets(experiment, data, world_folder, t
         (shown / f"n0000000{number}.png").write_bytes(picture.read_bytes())
     (tmp_path / "synsets.tsv").write_text(f"n00000000\tcat, {noun}\n")
     found = Arm(name="found", method="associative", vokens="none", pictures="object", settings={"num_images": 1})
+    base = replace(experiment.pretraining, training={"max_steps": 3})
     asked = replace(
         experiment, arms=(found,), corpus="", passages=("world/corpus.txt",) * 10, test_lines=20, bank="",
-        tasks={}, base={"max_steps": 3}, synsets=str(tmp_path / "synsets.tsv"), synset_images=str(shown),
+        tasks={}, base=base, synsets=str(tmp_path / "synsets.tsv"), synset_images=str(shown),
     )  # fmt: skip
     outcome = asked.run(tmp_path / "out", data=data, say=lambda _: None)
     assert "| found |" in outcome.table
     assert set((tmp_path / "out" / "passages").iterdir()) >= {tmp_path / "out/passages/test.txt"}
-    base = json.loads((tmp_path / "out/language-model" / MANIFEST).read_text())
-    assert base["config"]["training"]["max_steps"] == 3
+    trained = json.loads((tmp_path / "out/language-model" / MANIFEST).read_text())
+    assert trained["config"]["training"]["max_steps"] == 3
     assert json.loads((tmp_path / "out/found" / MANIFEST).read_text())["config"]["training"]["max_steps"] == 2
     base_weights = load_encoder(tmp_path / "out/language-model/encoder").get_input_embeddings().weight
     encoder = load_encoder(tmp_path / "out/found/encoder")

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sightread.artifacts import MANIFEST
+from sightread.artifacts import MANIFEST, Artifact
 from sightread.cli import app
 from sightread.config import override
 from sightread.errors import ConfigError
 from sightread.experiments import Outcome
-from sightread.experiments.arms import TEXT_ONLY
+from sightread.experiments.arms import TEXT_ONLY, Arm, chosen
 from sightread.experiments.needs import check_arms
 from sightread.experiments.one_world import trained
 from sightread.experiments.real import RealExperiment
@@ -83,18 +83,26 @@ def test_what_is_no_recipe_is_scores(name, monkeypatch, tmp_path):
         assert not is_recipe(folder)
 
 
+ARMS = tuple(
+    Arm(name=name, after=after, control=control)
+    for name, after, control in (("a", "", ""), ("b", "", ""), ("c", "b", ""), ("d", "", "e"), ("e", "b", ""))
+)
+
+
 @dataclass(frozen=True)
 class Tiny:
     """An experiment that writes what it was given."""
 
     seeds: tuple[int, ...] = (0, 1)
+    size: int = 1
+    arms: tuple[Arm, ...] = ARMS
 
     def check(self, data):
         if not self.seeds:
             raise ConfigError("no seeds")
 
     def run(self, out, *, data, workers, say):
-        say(f"step {self.seeds} {data} {workers}")
+        say(f"step {self.seeds} {data} {workers} {' '.join(arm.name for arm in self.arms)}")
         return Outcome("the table", "the verdict")
 
 
@@ -112,7 +120,7 @@ def compare(monkeypatch, tmp_path):
 def test_compare_runs_a_recipe(compare, tmp_path):
     result = compare(f"recipes.a:b --set seeds=3,4 --workers 2 --data {tmp_path}")
     assert result.exit_code == 0, result.output
-    page, step = tmp_path / "out" / "report.html", f"step (3, 4) {tmp_path} 2"
+    page, step = tmp_path / "out" / "report.html", f"step (3, 4) {tmp_path} 2 a b c d e"
     assert result.stdout == f"{step}\n\nthe table\n\nthe verdict\n\nreport: {page}\n"
     assert "<pre>the table</pre>" in page.read_text()
     page.write_text("seen")
@@ -127,7 +135,7 @@ def test_compare_runs_a_recipe(compare, tmp_path):
     manifest = (tmp_path / "out" / MANIFEST).read_text()
     for words, message in {
         "recipes.a:b": "already holds a finished comparison",
-        "recipes.a:b --resume": "was begun with another seeds",
+        "recipes.a:b --set size=2 --resume": "was begun with another size (1, now 2)",
         "recipes.a:b --set sseds=3": "did you mean 'seeds'",
         "recipes.a:b recipes.a:c": "one recipe at a time, and nothing beside it; 2 names were given",
         "scores recipes.a:c": "one recipe at a time",
@@ -137,6 +145,24 @@ def test_compare_runs_a_recipe(compare, tmp_path):
     assert (tmp_path / "out" / MANIFEST).read_text() == manifest
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"), [(["a"], "a"), (["b"], "ab"), (["c"], "abc"), (["d"], "abde"), (["c", "d"], "abcde")]
+)
+def test_an_arm_comes_with_what_it_rests_on_and_is_compared_with(names, expected):
+    assert "".join(arm.name for arm in chosen(ARMS, names)) == expected
+
+
+def test_other_arms_and_seeds_go_on_in_the_same_folder(compare, tmp_path):
+    assert "step (0, 1) None 1 a b c\n" in compare("recipes.a:b --arm c").stdout
+    for words, step in (("--arm b", "(0, 1) None 1 a b"), ("--arm b --set seeds=5", "(5,) None 1 a b")):
+        for said in (f"step {step}\n", "is finished"):
+            result = compare(f"recipes.a:b {words} --resume")
+            assert (result.exit_code, said in result.stdout) == (0, True), result.output
+    assert Artifact.open(tmp_path / "out", "comparison").config["seeds"] == [5]
+    refused = compare("recipes.a:b --arm bb --overwrite")
+    assert (refused.exit_code, "arm is 'bb', expected one of a, b, c" in refused.stderr) == (2, True)
+
+
 def test_what_fails_at_once_leaves_nothing_in_the_way(compare, tmp_path):
     refused = compare("recipes.a:b --set seeds=")
     assert (refused.exit_code, "no seeds" in refused.stderr) == (2, True)
@@ -144,7 +170,7 @@ def test_what_fails_at_once_leaves_nothing_in_the_way(compare, tmp_path):
     assert compare("recipes.a:b").exit_code == 0
 
 
-@pytest.mark.parametrize("words", ["--data .", "--resume", "--set seeds=3"])
+@pytest.mark.parametrize("words", ["--data .", "--resume", "--set seeds=3", "--arm a"])
 def test_what_is_for_recipes_is_refused_with_scores(compare, words, tmp_path):
     result = compare(f"{tmp_path} {words}")
     assert (result.exit_code, "are for recipes" in result.stderr) == (2, True)
@@ -158,3 +184,7 @@ def test_settings_of_experiments_can_be_overridden():
     assert (world.num_pictures, world.world.num_scenes, world.pretraining.training["num_train_epochs"]) == (20, 40, 1)
     with pytest.raises(ConfigError, match=r"did you mean .*'matching.max_steps'.* or 'pretraining.max_steps'"):
         override(WorldExperiment(), ["max_steps=1"])
+    with pytest.raises(ConfigError, match="pretraining holds settings: set one of them as"):
+        override(WorldExperiment(), ["pretraining=1"])
+    table = override(load_recipe("recipes.strategies:table2"), ["base.max_steps=5"])
+    assert (table.base.training["max_steps"], table.pretraining.training["max_steps"]) == (5, 100)

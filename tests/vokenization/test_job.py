@@ -431,7 +431,7 @@ def test_shards_grow_so_that_large_corpora_make_few():
     lines = ["x" * 10] * 9000
     parts = list(cut(lines, 100))
     assert [line for part in parts for line in part] == lines
-    assert [len(part) for part in parts[:-1]] == [10 << min(i // 32, 3) for i in range(len(parts) - 1)]
+    assert [len(part) for part in parts[:-1]] == [10 << min(i // 64, 3) for i in range(len(parts) - 1)]
     assert list(cut([], 100)) == []
     assert list(cut(["x" * 1000, "y"], 100)) == [["x" * 1000], ["y"]]
 

@@ -138,7 +138,8 @@ def run_recipe(
 
     recipe.check(data)
     page = out / PAGE
-    artifact = Artifact.begin(out, "comparison", config=recipe, overwrite=overwrite, resume=resume)
+    free = ("arms", "seeds", "tasks", "test_split")  # each arm and task has a folder, and what is read no test
+    artifact = Artifact.begin(out, "comparison", config=recipe, overwrite=overwrite, resume=resume, free=free)
     if artifact.finished:
         typer.echo(f"{out} is finished, and nothing is left to do")
     else:

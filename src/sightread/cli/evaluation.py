@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,12 +174,17 @@ def compare(
             "--set", help="A recipe's setting as key=value: seeds=0,1 or, within, pretraining.max_steps=9; repeatable."
         ),
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="An arm of a recipe, and what it rests on and is compared with; repeatable. [default: all]"),
+    ] = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
     """Compare encoders with the first one named, from their predictions alone: scores, intervals, tests.
 
-    A recipe first trains its arms and fine-tunes them; what is done is not done again with --resume.
+    A recipe first trains its arms and fine-tunes them. With --resume what is done is not done again, and there may be
+    other arms, seeds or tasks than before.
 
     Example: `sightread compare scores/text-only scores/grounded --out comparison`
 
@@ -187,6 +193,7 @@ def compare(
     from sightread.artifacts import Artifact
     from sightread.compare import compare_runs
     from sightread.config import override
+    from sightread.experiments.arms import chosen
     from sightread.pages.page import PAGE, write_page
     from sightread.recipes import is_recipe, load_recipe
     from sightread.report import TITLE, as_text, write_comparison
@@ -195,11 +202,12 @@ def compare(
     if any(map(is_recipe, runs)):
         if len(runs) > 1:
             raise ConfigError(f"one recipe at a time, and nothing beside it; {len(runs)} names were given")
-        recipe = override(load_recipe(runs[0]), settings or [])
+        recipe: Any = override(load_recipe(runs[0]), settings or [])
+        recipe = replace(recipe, arms=chosen(recipe.arms, arm)) if arm else recipe
         run_recipe(recipe, out, data=data, workers=workers, overwrite=overwrite, resume=resume)
         return
-    if data or settings or resume:
-        raise ConfigError("--data, --set and --resume are for recipes; scores folders are only read")
+    if data or settings or arm or resume:
+        raise ConfigError("--data, --set, --arm and --resume are for recipes; scores folders are only read")
     read = read_runs(runs)
     artifact = Artifact.begin(out, "comparison", config={"runs": runs}, overwrite=overwrite)
     comparison = compare_runs(read)

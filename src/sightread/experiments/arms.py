@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from sightread.config import check_choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +37,15 @@ class Arm:
 
 
 TEXT_ONLY = Arm(name="text-only", method="lm", vokens="none")
+
+
+def chosen(arms: Sequence[Arm], names: Collection[str]) -> tuple[Arm, ...]:
+    """The arms of these names, with what they rest on and are compared with; raises `ConfigError` if there is none."""
+    known = {arm.name: arm for arm in arms}
+    for name in names:
+        check_choice("arm", name, known)
+    wanted, more = set[str](), {arms[0].name, *names}
+    while more:
+        wanted |= more
+        more = {other for name in more for other in (known[name].after, known[name].control) if other in known} - wanted
+    return tuple(arm for arm in arms if arm.name in wanted)

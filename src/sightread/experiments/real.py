@@ -88,8 +88,8 @@ class RealExperiment:
         synsets: File of the synsets that `synset_images` show: then these are the bank of pictures by object.
         synset_images: Pictures whose paths hold the number of a synset.
         definitions: File of definitions of synsets; "" for none.
-        base: `TrainingArguments` of language modelling on the corpus, which then makes of the text encoder what arms
-            begin with; None: they begin with it as it is.
+        base: Language modelling on the corpus, which then makes of the text encoder what arms begin with; None: they
+            begin with it as it is.
         starts: Where arms begin, by name; "" stands for the vokenizer's text encoder.
         tokenizers: Tokenizers of starts that have another than the vokenizer's.
         matching: The vokenizer.
@@ -124,7 +124,7 @@ class RealExperiment:
     synsets: str = ""
     synset_images: str = ""
     definitions: str = ""
-    base: Mapping[str, Any] | None = None
+    base: PretrainingConfig | None = None
     starts: Mapping[str, str] = field(default_factory=lambda: {"encoder": ""})
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     matching: MatchingConfig

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sightread.data.captions import Captions
     from sightread.data.corpora import Corpus
     from sightread.experiments.arms import Arm
+    from sightread.pretraining import PretrainingConfig
 
 PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
 REGIONS = "regions-{}"  # their folder, by name
@@ -30,12 +31,10 @@ def cut_passages(sources: Iterable[Path | str], path: Path, seed: int) -> None:
         write_passages([Corpus(source) for source in sources], path, seed=seed, overwrite=path.exists())
 
 
-def train_base(training: Mapping[str, Any], ground: Ground) -> None:
-    """Teach the text encoder to foretell hidden words, by these `TrainingArguments`."""
+def train_base(config: PretrainingConfig, ground: Ground) -> None:
+    """Teach the text encoder to foretell hidden words."""
     from sightread.methods import lm
 
-    shared = ground.pretraining
-    config = replace(shared, training={**shared.training, **training})
     lm.train(config, make_store("none", ground), ground.folder / BASE, start=ground.tokenizer, resume=True)
 
 

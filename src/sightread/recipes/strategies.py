@@ -9,8 +9,8 @@
 | table2 | perplexity of text and captions by each strategy, and by how many pictures | `paper_table2` |
 | table3 | each strategy on tasks | `paper_table3` |
 
-Those of real data read it below `--data`; the small ones take a text encoder by `--set text_encoder=FOLDER`. Tables 1
-and 2 have arms of one name in common: with one `--out` and `--resume` these are trained once.
+Those of real data read it below `--data`; the small ones take a text encoder by `--set text_encoder=FOLDER`. The tables
+have arms of one name in common: with one `--out` and `--resume` these are trained once.
 """
 
 from __future__ import annotations
@@ -114,13 +114,16 @@ def _on_flickr8k(*arms: Arm) -> RealExperiment:
         passages=("data/corpora/enwiki-sample/train.txt.gz", "data/corpora/novels/train.txt.gz"),
         synsets="data/imagenet-sample/synsets.tsv", synset_images="data/imagenet-sample/images",
         definitions="data/lexicons/oewn_nouns.tsv.gz", words="models/glove-twitter-25d-12k/vectors.txt",
-        base={"max_steps": 1000, "per_device_train_batch_size": 32}, matching=MatchingConfig(),
-        pretraining=PretrainingConfig(
-            max_length=64, packed=True,
-            training={"max_steps": 100, "per_device_train_batch_size": 16, "learning_rate": 2e-4, "warmup_steps": 0.1,
-                      "weight_decay": 0.01},
-        ),
+        base=_short(1000, 32), pretraining=_short(100, 16), matching=MatchingConfig(),
         finetuning=PRESETS["few-rows"].config, tasks={}, num_train=500,
+    )  # fmt: skip
+
+
+def _short(steps: int, batch: int) -> PretrainingConfig:
+    return PretrainingConfig(
+        max_length=64, packed=True,
+        training={"max_steps": steps, "per_device_train_batch_size": batch, "learning_rate": 2e-4, "warmup_steps": 0.1,
+                  "weight_decay": 0.01},
     )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def _shards_of(source: VokenCorpus) -> Iterator[tuple[tuple[Path, int], float]]:
 def cut(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     """Lines in shards of about so many characters.
 
-    Every 32 shards the size doubles, up to eight times the first: a small corpus makes enough shards to keep all
+    Every 64 shards the size doubles, up to eight times the first: a small corpus makes enough shards to keep all
     workers busy to the end, and a large one does not make too many files.
     """
     lines, room, number = list[str](), size, 0
@@ -204,6 +204,6 @@ def cut(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         if room <= 0:
             yield lines
             number += 1
-            lines, room = [], size << min(number // 32, 3)
+            lines, room = [], size << min(number // 64, 3)
     if lines:
         yield lines
