@@ -63,6 +63,17 @@ def test_a_text_finds_the_same_in_any_company(association):
     assert (together[:, 0] >= 0).any()
 
 
+def test_the_first_of_many_pictures_are_those_of_fewer_or_it_says_so(association):
+    many = association.retrieve(TEXTS, 6)
+    fewer = [(association.retrieve(TEXTS, k) == many[:, :k]).all() for k in range(1, 6)]
+    assert all(fewer) == association.nested
+
+
+def test_chance_is_nested_as_what_it_is_the_control_of(associations):
+    of = {kind: RandomAssociation(associations[kind].bank, like=associations[kind]) for kind in ("scene", "object")}
+    assert {kind: control.nested for kind, control in of.items()} == {"scene": True, "object": False}
+
+
 def test_what_is_loaded_finds_the_same(association, tmp_path):
     loaded = load_association(association.save(tmp_path / "association"))
     assert type(loaded) is type(association)
@@ -126,8 +137,14 @@ def test_what_was_found_is_kept_once_and_read_back(association, tmp_path):
     queries = [*TEXTS, *TEXTS[::-1]]
     store = PictureStore(associate(iter(queries), association, 3, tmp_path / "pictures", shard_size=7))
     assert (store.rows(queries, 3) == association.retrieve(queries, 3)).all()
-    assert (store.rows(TEXTS[5:6], 2) == association.retrieve(TEXTS[5:6], 3)[:, :2]).all()
-    assert store.rows([], 1).shape == (0, 1)
+    if association.nested:
+        assert (store.rows(TEXTS[5:6], 2) == association.retrieve(TEXTS[5:6], 2)).all()
+    else:
+        with pytest.raises(
+            ConfigError, match=r"k=2: by object other pictures are found if fewer are asked for .*find 2"
+        ):
+            store.rows(TEXTS[5:6], 2)
+    assert store.rows([], 3).shape == (0, 3)
     distinct = list(dict.fromkeys(TEXTS))
     report = store.artifact.report
     assert (report["queries"], report["distinct"], len(store)) == (2 * len(TEXTS), len(distinct), len(distinct))
@@ -139,7 +156,7 @@ def test_what_was_found_is_kept_once_and_read_back(association, tmp_path):
     with pytest.raises(ConfigError, match=r"k=4.*the 3 pictures that are kept"):
         store.rows(TEXTS, 4)
     with pytest.raises(ArtifactError, match=r"no pictures for 'other'.*make them again"):
-        store.rows(["dog", "other"], 1)
+        store.rows(["dog", "other"], 3)
 
 
 def test_resumed_it_equals_an_uninterrupted_one(associations, tmp_path):

@@ -103,6 +103,19 @@ def test_a_stop_word_is_no_noun_even_if_a_lemma_is_spelt_so():
     assert ObjectAssociation(index, words).retrieve(["you can", "a tin"], 1).tolist() == [[-1], [0]]
 
 
+def test_lemmas_of_several_words_and_regular_plurals_are_found():
+    lemmas = ["golden retriever", "retriever", "puppy", "box", "day", "cat", "cats", "the who", "who"]
+    index = NounIndex(make_bank(["a"]), [Entry((lemma,), "", (0,)) for lemma in lemmas])
+    for text, expected in {
+        "Two golden retrievers, a retriever and golden boxes": ["golden retriever", "retriever", "box"],
+        "puppies in days; cats, a cat": ["puppy", "day", "cats", "cat"],
+        "who saw The Who?": ["the who"],
+        "retriever golden": ["retriever"],
+        "": [],
+    }.items():
+        assert index.named(text) == expected
+
+
 def test_a_tagger_decides_and_strangers_go_to_the_nearest_entry():
     words = WordVectors(["dog", "cat", "hound"], np.array([[1, 0], [0, 1], [0.9, 0.1]], dtype=np.float32))
     index = NounIndex(make_bank(["a", "b"]), [Entry(("cat",), "", (1,)), Entry(("dog",), "", (0,))])

@@ -16,6 +16,7 @@ from sightread.encoders.text import build_byte_tokenizer, load_tokenizer
 from sightread.errors import ArtifactError, ConfigError
 from sightread.experiments.arms import TEXT_ONLY, Arm
 from sightread.experiments.ground import (
+    FOUND,
     LEVELS,
     STORES,
     TOP,
@@ -164,10 +165,10 @@ def trained(ground):
     check_arms((FURTHER, *ARMS), ground.starts, ground.pretraining)
     for kind, start in stores_of((FURTHER, *ARMS)):
         make_store(kind, ground, start)
-    for kind, start in pictures_of(ARMS):
-        make_pictures(kind, ground, start)
     for kind, start in associations_of(ARMS):
         make_association(kind, ground, start)
+    for kind, start, count in pictures_of(ARMS):
+        make_pictures(kind, ground, start, count)
     folders = {arm.name: train(arm, ground) for arm in (FURTHER, *ARMS)}
     assert {arm.method for arm in ARMS} == set(METHODS)
     return folders
@@ -281,7 +282,9 @@ def test_arms_that_cannot_be_are_refused(arms, message):
 def test_what_arms_need(ground):
     starts = {"matched": ("bytes", "encoder"), "none": ("checkpoint", "encoder"), "top": ("encoder",)}
     assert stores_of(ARMS) == [(kind, start) for kind in starts for start in starts[kind]]
-    assert pictures_of(ARMS) == [(kind, "checkpoint") for kind in ("scene", "voken")]
+    assert pictures_of(ARMS) == [(kind, "checkpoint", FOUND) for kind in ("scene", "voken")]
+    by_objects = [Arm(name=str(k), method="associative", pictures="object", settings={"num_images": k}) for k in (0, 2)]
+    assert pictures_of(by_objects) == [("object", "encoder", k) for k in (1, 2)]
     assert levels_of(ARMS) == levels_of([Arm(name="x", vokens="frequency")]) == ["token"]
     assert levels_of([Arm(name="x", vokens="sentence"), VOKENS]) == ["token", "sentence"]
     assert levels_of([Arm(name="x", vokens="sentence")]) == ["sentence"]

@@ -122,6 +122,7 @@ def test_settings_that_cannot_be_are_refused():
         ({"strategy": "i2i"}, "strategy is 'i2i'"), ({"p": 0.0}, "p=0.0: expected a positive number"),
         ({"num_regions": 3}, "num_regions=3, but pictures come as 2 regions"),
         ({"num_images": 2}, "num_images=2: a caption has one picture"),
+        ({"num_images": 0, "strategy": "t2i"}, "num_images=0: a caption has one picture; set strategy=none"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             objective_of(**settings)

@@ -63,11 +63,13 @@ class Association:
     Attributes:
         kind: Its name in the table above.
         bank: The pictures.
+        nested: Whether the first of many pictures are those that it finds if it is asked for fewer.
         report: What its making found.
     """
 
     kind: str
     bank: ImageBank
+    nested: bool = True
     report: Mapping[str, Any] = {}
 
     def retrieve(self, texts: Sequence[str], k: int) -> np.ndarray:

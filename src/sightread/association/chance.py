@@ -33,7 +33,7 @@ class RandomAssociation(Association):
     def __init__(self, bank: ImageBank, like: Association | None = None, seed: int = 0) -> None:
         if like and like.bank.digest != bank.digest:
             raise ConfigError("pictures by chance are the control of an association of another bank; give its own bank")
-        self.bank, self.like, self.seed = bank, like, seed
+        self.bank, self.like, self.seed, self.nested = bank, like, seed, not like or like.nested
 
     def find(self, texts: Sequence[str], k: int) -> np.ndarray:
         """Draw; the first pictures are the same however many are asked for."""

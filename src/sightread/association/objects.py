@@ -18,7 +18,7 @@ from sightread.association.words import WordVectors, rows_in
 from sightread.bank import ImageBank, unit_rows
 from sightread.data.captions import Captions
 from sightread.data.tables import read_records, text_lines
-from sightread.data.words import content_words, words_of
+from sightread.data.words import content_words, stop_words, words_of
 from sightread.errors import ArtifactError, DataError, MissingExtra
 
 _WNID = re.compile(r"(?<![^\W_])n\d{8}(?!\d)")
@@ -54,6 +54,10 @@ class NounIndex:
         for number, entry in enumerate(self.entries):
             for lemma in dict.fromkeys(entry.lemmas):
                 self.entries_of[lemma].append(number)
+        self._lemma_of = {_plural(lemma): lemma for lemma in self.entries_of} | {
+            lemma: lemma for lemma in self.entries_of
+        }
+        self._longest = max(lemma.count(" ") + 1 for lemma in self.entries_of)
 
     @classmethod
     def of_synsets(cls, bank: ImageBank, synsets: Path | str, definitions: Path | str | None = None) -> NounIndex:
@@ -98,6 +102,18 @@ class NounIndex:
         best_first = {word: sorted(rows, key=lambda row: (-rows[row], row)) for word, rows in sorted(named.items())}
         return cls(bank, (Entry((word,), "", tuple(rows)) for word, rows in best_first.items()))
 
+    def named(self, text: str) -> list[str]:
+        """The lemmas in a text, in order, in the singular or the regular plural; of those that begin with a word the
+        longest, and no stop word alone."""
+        words, found, at = words_of(text), list[str](), 0
+        while at < len(words):
+            forms = (" ".join(words[at : at + length]) for length in range(self._longest, 0, -1))
+            lemma = next((self._lemma_of[form] for form in forms if form in self._lemma_of), "")
+            if lemma and lemma not in stop_words():
+                found.append(lemma)
+            at += lemma.count(" ") + 1
+        return found
+
     def keys(self, words: WordVectors) -> np.ndarray:
         """Vectors of the entries, unit rows float32 (entries, D).
 
@@ -123,10 +139,11 @@ class ObjectAssociation(Association):
         index: What the bank's pictures show.
         words: Vectors of words.
         seed: Of the mixture.
-        tagger: A text to its nouns, in lower case; by default its words that are lemmas of the index, but stop words.
+        tagger: A text to its nouns, in lower case; by default the lemmas of the index that it names.
     """
 
     kind = "object"
+    nested = False  # which nouns are a concept depends on K
 
     def __init__(
         self, index: NounIndex, words: WordVectors, *, seed: int = 0, tagger: Callable[[str], list[str]] | None = None
@@ -147,8 +164,7 @@ class ObjectAssociation(Association):
 
     def concepts(self, text: str, k: int) -> dict[str, np.ndarray]:
         """At most k nouns of a text, in order, each with its unit vector, float32 (D,), zeros if it has none."""
-        named = self.tagger(text) if self.tagger else filter(self.index.entries_of.__contains__, content_words(text))
-        nouns = list(dict.fromkeys(named))
+        nouns = list(dict.fromkeys((self.tagger or self.index.named)(text)))
         vectors = self.words(nouns)
         known = vectors.any(axis=1)
         clustered = np.flatnonzero(known)
@@ -248,6 +264,12 @@ def nltk_tagger() -> Tagger:
         remedy = f"pip install nltk, then {data}, or leave the tagger out"
         raise MissingExtra(f"NLTK or its data is not installed; {remedy}") from error
     return Tagger("nltk", nouns)
+
+
+def _plural(lemma: str) -> str:
+    if re.search("[^aeiou]y$", lemma):
+        return f"{lemma[:-1]}ies"
+    return f"{lemma}es" if re.search("(s|x|z|ch|sh)$", lemma) else f"{lemma}s"
 
 
 def _lemmas(names: Iterable[str]) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def associate(
     association.retrieve([], k)  # refuses a wrong k before any work
     check_positive(shard_size=shard_size)
     config = {"kind": association.kind, "k": k, "shard_size": shard_size, **(config or {})}
+    config |= {} if association.nested else {"nested": False}
     inputs = {"association": association.digest, "bank": association.bank.digest, **(inputs or {})}
     artifact = Artifact.begin(out, KIND, config=config, inputs=inputs, overwrite=overwrite, resume=resume)
     if artifact.finished:
@@ -118,10 +119,15 @@ class PictureStore:
 
         Raises:
             ArtifactError: If a text is not among those that pictures were sought for.
-            ConfigError: If k is more than is kept.
+            ConfigError: If k is more than is kept; or fewer, of an association that is not `nested`.
         """
         if not 1 <= k <= self.k:
             raise ConfigError(f"k={k}: expected between 1 and the {self.k} pictures that are kept of each text")
+        if k < self.k and not self.artifact.config.get("nested", True):
+            raise ConfigError(
+                f"k={k}: by {self.artifact.config['kind']} other pictures are found if fewer are asked for than the "
+                f"{self.k} that are kept of each text; find {k} of each"
+            )
         keys = _comparable(_keys(queries))
         at = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
         unknown = np.flatnonzero(self._keys[at] != keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class TokenizedCaptions:
         kept = np.array([row for row, found in enumerate(words) if found.any()], dtype=np.int64)
         if not len(kept):
             raise DataError("the tokenizer finds no word in any caption")
+        if lost := len(words) - len(kept):
+            warnings.warn(f"{lost} captions are left out: the tokenizer finds no word in them", stacklevel=2)
         self.words, self.ids = [words[i] for i in kept], [np.array(encoded["input_ids"][i]) for i in kept]
         self.picture_of, self.pad_id = captions.picture_of[kept], tokenizer.pad_token_id or 0
 

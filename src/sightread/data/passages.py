@@ -2,11 +2,13 @@
 
 A passage is a line: consecutive lines of a corpus, joined as long as they hold no more words than they may. Each goes
 to a split by lot, by the number of its corpus and its own, so that memory does not grow and nothing depends on order.
+Corpora take turns, so that the first lines of a split are of all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,11 +49,13 @@ def write_passages(
     counts, skipped = Counter[str](), Skipped()
     with contextlib.ExitStack() as stack:
         files = {s: stack.enter_context((artifact.path / f"{s}.txt").open("w", encoding="utf-8")) for s in SHARES}
-        for number, corpus in enumerate(corpora):
-            for i, passage in enumerate(passages(corpus, max_words)):
-                split = _split(keyed_rng(seed, number, i).random())
-                files[split].write(f"{passage}\n")
-                counts[split] += 1
+        for i, turn in enumerate(itertools.zip_longest(*(passages(corpus, max_words) for corpus in corpora))):
+            for number, passage in enumerate(turn):
+                if passage is not None:
+                    split = _split(keyed_rng(seed, number, i).random())
+                    files[split].write(f"{passage}\n")
+                    counts[split] += 1
+        for corpus in corpora:
             skipped.merge(corpus.skipped)
     if empty := [split for split in SHARES if not counts[split]]:
         raise DataError(f"{sum(counts.values())} passages are too few: no {' and no '.join(empty)}; give more text")

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from sightread.data.captions import Captions
     from sightread.data.corpora import Corpus
     from sightread.data.voken_corpus import VokenCorpus
+    from sightread.experiments.arms import Arm
 
 TOP = 5  # pictures a token, for soft vokens
-FOUND = 24  # pictures a text, for associative grounding; an arm takes the first of them
+FOUND = 24  # pictures a text, for associative grounding; an arm takes the first of them, but if they are `ANEW`
+ANEW = ("object",)  # found for each K: of more the first would be others
 VOKENIZERS = {"token": "vokenizer", "sentence": "vokenizer-sentence"}  # their folders, by level
 SYNSET_BANK = "bank-synsets"  # its folder
 EMBEDDING = "semantic-visual"  # the kind of association that is trained
@@ -194,19 +196,25 @@ def association_path(kind: str, ground: Ground, start: str) -> Path:
     return ground.folder / f"association-{kind}-{start}"
 
 
-def pictures_path(kind: str, ground: Ground, start: str) -> Path:
-    """Where the pictures lie that it found for all blocks that arms with this start read."""
-    return store_path("none", ground, start).with_name(f"pictures-{kind}-{start}")
+def pictures_path(kind: str, ground: Ground, start: str, count: int) -> Path:
+    """Where the pictures lie that it found, so many each, for all blocks that arms with this start read."""
+    return store_path("none", ground, start).with_name(f"pictures-{kind}-{start}-{count}")
 
 
-def make_pictures(kind: str, ground: Ground, start: str) -> None:
-    """The association of this kind, and what it finds for arms with this start, if not there."""
+def found_for(arm: Arm) -> int:
+    """How many pictures of each text are found in advance for an associative arm."""
+    return max(arm.settings.get("num_images", 1), 1) if arm.pictures in ANEW else FOUND
+
+
+def make_pictures(kind: str, ground: Ground, start: str, count: int) -> None:
+    """What the association of this kind, which is there, finds for arms with this start, if not there."""
+    from sightread.association.folder import load_association
     from sightread.data.voken_corpus import VokenCorpus
     from sightread.methods.associative import find
 
-    association, corpus = make_association(kind, ground, start), VokenCorpus(store_path("none", ground, start))
-    count = min(FOUND, len(association.bank))
-    find(ground.pretraining, corpus, association, pictures_path(kind, ground, start), count=count, resume=True)
+    association = load_association(association_path(kind, ground, start))
+    corpus, out = VokenCorpus(store_path("none", ground, start)), pictures_path(kind, ground, start, count)
+    find(ground.pretraining, corpus, association, out, count=min(count, len(association.bank)), resume=True)
 
 
 def make_association(kind: str, ground: Ground, start: str) -> Association:

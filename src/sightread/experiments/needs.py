@@ -8,7 +8,7 @@ from dataclasses import fields
 from sightread.config import check_choice
 from sightread.errors import ConfigError
 from sightread.experiments.arms import Arm
-from sightread.experiments.ground import ASSOCIATIONS, FOUND, LEVELS, STORES, VOKENIZERS
+from sightread.experiments.ground import ASSOCIATIONS, FOUND, LEVELS, STORES, VOKENIZERS, found_for
 from sightread.experiments.jobs import check_order
 from sightread.experiments.trainers import METHODS, SOURCES, config_of, reads_text
 from sightread.grounded import GroundingConfig
@@ -70,9 +70,9 @@ def stores_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
     return sorted({(arm.vokens, arm.start) for arm in arms if reads_text(arm)})
 
 
-def pictures_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
-    """The pictures that some arms read in training, each once: how found, and the start for whose tokenizer."""
-    return associations_of(arm for arm in arms if arm.method == ASSOCIATIVE)
+def pictures_of(arms: Iterable[Arm]) -> list[tuple[str, str, int]]:
+    """The pictures that some arms read in training, each once: how found, for whose start and tokenizer, how many."""
+    return sorted({(arm.pictures, arm.start, found_for(arm)) for arm in arms if arm.method == ASSOCIATIVE})
 
 
 def associations_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:

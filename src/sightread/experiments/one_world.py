@@ -14,8 +14,9 @@ from sightread.compare import Column
 from sightread.data.scenes import ATTRIBUTES
 from sightread.data.world import WorldConfig
 from sightread.experiments.arms import TEXT_ONLY, Arm
-from sightread.experiments.ground import VOKENIZERS, Ground, make_association, make_pictures, make_store
+from sightread.experiments.ground import VOKENIZERS, Ground, make_store
 from sightread.experiments.needs import associations_of, levels_of, pictures_of, stores_of
+from sightread.experiments.stages import find_pictures
 from sightread.experiments.trainers import train
 from sightread.finetuning import FinetuningConfig
 from sightread.methods.image_words import ImageWordsConfig
@@ -186,7 +187,7 @@ def prepare(experiment: WorldSettings, seed: int, folder: Path) -> tuple[float, 
     quiet_progress()
     started, ready = time.monotonic(), folder / "ready.json"
     arms = [trained(arm) for arm in experiment.arms]
-    needed = [list(pair) for pair in [*stores_of(arms), *associations_of(arms)]]
+    needed = [list(made) for made in [*stores_of(arms), *associations_of(arms), *pictures_of(arms)]]
     with_regions = bool(experiment.held_out) or any(arm.reads for arm in arms)
     needed += [["regions"]] * with_regions
     if ready.is_file() and (done := json.loads(ready.read_text()))["needed"] == needed:
@@ -213,8 +214,7 @@ def prepare(experiment: WorldSettings, seed: int, folder: Path) -> tuple[float, 
         )  # fmt: skip
     for kind, start in stores_of(arms):
         make_store(kind, ground, start)
-    for pair in associations_of(arms):
-        (make_pictures if pair in pictures_of(arms) else make_association)(pair[0], ground, pair[1])
+    find_pictures(arms, ground)
     if with_regions:
         _make_regions(experiment, ground)
     took = time.monotonic() - started

@@ -113,7 +113,7 @@ def _conditions(
 def _interval(surprise: np.ndarray) -> Found:
     def of(examples: np.ndarray) -> float:
         total, words = examples.sum(axis=0)
-        return float(np.exp(total / max(words, 1)))
+        return float(np.exp(total / words)) if words else float("nan")
 
     return Found(of(surprise), *bootstrap_interval(surprise, statistic=of, num=RESAMPLES))
 

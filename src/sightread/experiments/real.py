@@ -38,7 +38,7 @@ from sightread.contracts import Pictures
 from sightread.errors import ConfigError, DataError
 from sightread.experiments import Outcome, stages
 from sightread.experiments.arms import Arm
-from sightread.experiments.ground import SYNSET_BANK, VOKENIZERS, Ground, make_association, make_pictures, make_store
+from sightread.experiments.ground import SYNSET_BANK, VOKENIZERS, Ground, make_store
 from sightread.experiments.jobs import Job, run_jobs
 from sightread.experiments.needs import associations_of, check_arms, levels_of, pictures_of, stores_of
 from sightread.experiments.presets import Preset
@@ -219,9 +219,9 @@ class RealExperiment:
         if self.base is not None:
             with timed("language model"):
                 stages.train_base(self.base, ground)
-        for pair in associations_of(self.arms):
-            with timed("pictures: {} {}".format(*pair)):
-                (make_pictures if pair in pictures_of(self.arms) else make_association)(pair[0], ground, pair[1])
+        if associations_of(self.arms):
+            with timed("pictures beside text"):
+                stages.find_pictures(self.arms, ground)
         for stage, jobs in self._jobs(data, out).items():
             with timed(stage):
                 for job, _ in run_jobs(jobs, workers):

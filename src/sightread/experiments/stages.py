@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import MANIFEST, write_atomic
 from sightread.contracts import Pictures
-from sightread.experiments.ground import Ground, make_store
+from sightread.experiments.ground import Ground, make_association, make_pictures, make_store
+from sightread.experiments.needs import associations_of, pictures_of
 from sightread.methods.matching import MatchingConfig
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ def find_regions(sources: Mapping[str, tuple[Path | str, Path | str]], ground: G
             read_pictures(images), load_detector(detector), encoder, ground.folder / REGIONS.format(name),
             max_skipped=1.0, resume=True,
         )  # fmt: skip
+
+
+def find_pictures(arms: Sequence[Arm], ground: Ground) -> None:
+    """Associations, and what they find for all text that arms read in training."""
+    for kind, start in associations_of(arms):
+        make_association(kind, ground, start)
+    for kind, start, count in pictures_of(arms):
+        make_pictures(kind, ground, start, count)
 
 
 def match(settings: MatchingConfig, ground: Ground) -> None:

@@ -22,7 +22,7 @@ from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import config_digest, load_tokenizer, tokenizer_digest, weights_digest
 from sightread.errors import ConfigError
 from sightread.experiments.arms import Arm
-from sightread.experiments.ground import Ground, association_path, pictures_path, store_path
+from sightread.experiments.ground import Ground, association_path, found_for, pictures_path, store_path
 from sightread.grounded import GroundingConfig, load_encoder
 from sightread.methods import (
     associative,
@@ -119,7 +119,7 @@ def _train_on_captions(train: Callable[..., Path]) -> Callable[[Arm, Ground, Pat
 
 def _train_associative(arm: Arm, ground: Ground, out: Path) -> None:
     association = load_association(association_path(arm.pictures, ground, arm.start))
-    pictures = PictureStore(pictures_path(arm.pictures, ground, arm.start))
+    pictures = PictureStore(pictures_path(arm.pictures, ground, arm.start, found_for(arm)))
     _pretrain(associative.train, arm, ground, out, association=association, pictures=pictures)
 
 

@@ -4,8 +4,8 @@
 
 in pre-training and afterwards alike: the encoder that comes out finds the pictures of whatever it is given. So that no
 picture gives a word away, what is sought are pictures of the words that are not hidden. They are found once, for every
-block that training will read, and kept (`find`); an arm with fewer pictures takes the first of them. K = 0 is the
-control.
+block that training will read, and kept (`find`); an arm with fewer pictures takes the first of them, but for objects,
+which are found anew for each K. K = 0 is the control.
 
     sightread associate --kind scene --bank bank --captions captions.tsv --words glove.txt --out association
     sightread find --vokens vokens --association association --top 16 --out pictures

@@ -70,9 +70,9 @@ class JointConfig(GroundingConfig):
         super().__post_init__()
         check_share(region_probability=self.region_probability)
         check_choice("strategy", self.strategy, STRATEGIES)
-        if self.num_images > 1:
+        if self.num_images > 1 or (self.num_images == 0 and self.strategy != "none"):
             raise ConfigError(
-                f"num_images={self.num_images}: a caption has one picture; with strategy=none it has none"
+                f"num_images={self.num_images}: a caption has one picture; set strategy=none to read none"
             )
         check_positive(captions_per_block=self.captions_per_block, p=self.p)
         check_positive(or_zero=True, region_probability=self.region_probability, region_weight=self.region_weight)
