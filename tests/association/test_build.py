@@ -38,6 +38,11 @@ def test_each_kind_is_made_of_its_parts_and_read_back(kind, parts, tmp_path):
     np.testing.assert_array_equal(again.retrieve(TEXTS, 3), found)
 
 
+def test_nouns_may_be_found_by_a_tagger(parts):
+    named = build_association("object", **parts).retrieve(TEXTS, 1)
+    assert named[0] >= 0 > build_association("object", **parts, tagger=lambda: lambda text: []).retrieve(TEXTS, 1)[0]
+
+
 def test_what_is_missing_is_named(parts):
     with pytest.raises(ConfigError, match="an association by scene is made of bank, captions, words; words not given"):
         build_association("scene", bank=parts["bank"], captions=parts["captions"])

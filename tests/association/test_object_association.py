@@ -13,13 +13,14 @@ from sightread.association.objects import (
     Entry,
     NounIndex,
     ObjectAssociation,
+    named_tagger,
     nearest_to_centres,
     nltk_tagger,
     spacy_tagger,
 )
 from sightread.association.words import WordVectors
 from sightread.data.words import stop_words
-from sightread.errors import DataError, MissingExtra
+from sightread.errors import ConfigError, DataError, MissingExtra
 
 
 def unit(x):
@@ -159,6 +160,21 @@ def test_an_index_of_synsets(tmp_path):
     (tmp_path / "synsets.tsv").write_text("n00000002\tcrane\n\nn00000003 dog\n")
     with pytest.raises(DataError, match=r"synsets.tsv:3: expected a synset's number"):
         NounIndex.of_synsets(bank, tmp_path / "synsets.tsv")
+
+
+def test_a_stranger_is_like_no_entry_of_which_nothing_is_known():
+    words = WordVectors(["cat", "hound"], np.array([[-1, 0], [1, 0]], dtype=np.float32))
+    entries = [Entry(("zyx",), "", (0,)), Entry(("cat",), "", (1,))]
+    for index, expected in ((entries, [1]), (entries[:1], [-1])):
+        association = ObjectAssociation(NounIndex(make_bank(["a", "b"]), index), words, tagger=str.split)
+        assert association.retrieve(["hound", "zyx"], 1).tolist() == [expected, [0]]
+
+
+def test_taggers_go_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=lambda model: lambda text: []))
+    assert [named_tagger(name).name for name in ("spacy", "spacy xyz")] == ["spacy en_core_web_sm", "spacy xyz"]
+    with pytest.raises(ConfigError, match="tagger is 'spacey', expected one of spacy, nltk; did you mean 'spacy'"):
+        named_tagger("spacey")
 
 
 @pytest.mark.parametrize(("name", "tagger"), [("spacy", spacy_tagger), ("nltk", nltk_tagger)])

@@ -21,7 +21,7 @@ _MADE_OF: dict[str, tuple[Callable[..., Association], tuple[str, ...]]] = {
     "voken": (VokenAssociation, ("vokenizer",)),
     "random": (RandomAssociation, ("bank",)),
 }
-_AND_PERHAPS = {"random": ("like",)}
+_AND_PERHAPS = {"random": ("like",), "object": ("tagger",)}
 ASSOCIATIONS = tuple(_MADE_OF)
 
 
@@ -31,16 +31,16 @@ def build_association(kind: str, **parts: Callable[[], Any]) -> Association:
     Args:
         kind: One of `ASSOCIATIONS`.
         **parts: What gives its parts, called if they are needed: `bank`, `captions`, `words` (`WordVectors`), `nouns`
-            (a `NounIndex`), `text_encoder` (texts -> vectors), `vokenizer`, and `like`, the association that "random"
-            is to be the control of; those that are there.
+            (a `NounIndex`), `tagger` (text -> nouns), `text_encoder` (texts -> vectors), `vokenizer`, and `like`, the
+            association that "random" is to be the control of; those that are there.
 
     Raises:
         ConfigError: As `check_parts`.
     """
     check_parts(kind, parts)
     make, names = _MADE_OF[kind]
-    more = (name for name in _AND_PERHAPS.get(kind, ()) if name in parts)
-    return make(*(parts[name]() for name in (*names, *more)))
+    more = {name: parts[name]() for name in _AND_PERHAPS.get(kind, ()) if name in parts}
+    return make(*(parts[name]() for name in names), **more)
 
 
 def check_parts(kind: str, given: Collection[str]) -> None:

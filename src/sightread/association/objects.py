@@ -16,6 +16,7 @@ import numpy as np
 from sightread.association import Association, State
 from sightread.association.words import WordVectors, rows_in
 from sightread.bank import ImageBank, unit_rows
+from sightread.config import check_choice
 from sightread.data.captions import Captions
 from sightread.data.tables import read_records, text_lines
 from sightread.data.words import content_words, stop_words, words_of
@@ -150,6 +151,7 @@ class ObjectAssociation(Association):
     ) -> None:
         self.bank, self.index, self.words, self.seed, self.tagger = index.bank, index, words, seed, tagger
         self.keys, self.report = index.keys(words), {"skipped": words.skipped.report()}
+        self._known = np.flatnonzero(self.keys.any(axis=1)).tolist()  # the entries that a stranger may be like
 
     def find(self, texts: Sequence[str], k: int) -> np.ndarray:
         """Text by text."""
@@ -166,7 +168,7 @@ class ObjectAssociation(Association):
         """At most k nouns of a text, in order, each with its unit vector, float32 (D,), zeros if it has none."""
         nouns = list(dict.fromkeys((self.tagger or self.index.named)(text)))
         vectors = self.words(nouns)
-        known = vectors.any(axis=1)
+        known = vectors.any(axis=1) & np.array([bool(self._known) or n in self.index.entries_of for n in nouns], bool)
         clustered = np.flatnonzero(known)
         if len(clustered) > k:
             clustered = clustered[nearest_to_centres(vectors[clustered], k, self.seed)]
@@ -175,9 +177,8 @@ class ObjectAssociation(Association):
         return {nouns[i]: vectors[i] for i in chosen}
 
     def _entry(self, noun: str, vector: np.ndarray) -> Entry:
-        numbers = self.index.entries_of.get(noun)
-        best = int((self.keys[numbers or slice(None)] @ vector).argmax())
-        return self.index.entries[numbers[best] if numbers else best]
+        numbers = self.index.entries_of.get(noun) or self._known
+        return self.index.entries[numbers[int((self.keys[numbers] @ vector).argmax())]]
 
     def state(self) -> State:
         """Index, vectors and settings."""
@@ -191,8 +192,7 @@ class ObjectAssociation(Association):
     def from_state(cls, bank: ImageBank, state: State) -> ObjectAssociation:
         """The association that had this state; raises `MissingExtra` if its tagger is not installed."""
         entries = [Entry(tuple(lemmas), text, tuple(rows)) for lemmas, text, rows in state.values["entries"]]
-        library, *model = state.values["tagger"].split() or [""]
-        tagger = {"spacy": spacy_tagger, "nltk": nltk_tagger}[library](*model) if library else None
+        tagger = named_tagger(state.values["tagger"]) if state.values["tagger"] else None
         index, words = NounIndex(bank, entries), WordVectors.from_state(state)
         return cls(index, words, seed=state.values["seed"], tagger=tagger)
 
@@ -264,6 +264,13 @@ def nltk_tagger() -> Tagger:
         remedy = f"pip install nltk, then {data}, or leave the tagger out"
         raise MissingExtra(f"NLTK or its data is not installed; {remedy}") from error
     return Tagger("nltk", nouns)
+
+
+def named_tagger(name: str) -> Tagger:
+    """The tagger of this name, "nltk", "spacy", or that and a model; raises `MissingExtra` if it is not installed."""
+    library, *model = name.split() or [""]
+    check_choice("tagger", library, ("spacy", "nltk"))
+    return spacy_tagger(*model) if library == "spacy" else nltk_tagger()
 
 
 def _plural(lemma: str) -> str:

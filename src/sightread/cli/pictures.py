@@ -91,6 +91,9 @@ def associate(
     ] = None,
     synsets: Annotated[Path | None, typer.Option(help="File of wnid and lemmas of the bank's synsets: object.")] = None,
     definitions: Annotated[Path | None, typer.Option(help="File of their definitions: object.")] = None,
+    tagger: Annotated[
+        str | None, typer.Option(help="What finds nouns, spacy, nltk, or 'spacy MODEL': object. [default: its lemmas]")
+    ] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Folder or Hub name of a text encoder: dense.")] = None,
     vokenizer: Annotated[str | None, typer.Option(help="Folder or Hub name of a vokenizer: voken.")] = None,
     like: Annotated[Path | None, typer.Option(help="Draw as many as this association finds: random.")] = None,
@@ -106,7 +109,7 @@ def associate(
     from sightread.association.build import build_association, check_parts
     from sightread.association.encoders import MeanVectors
     from sightread.association.folder import load_association
-    from sightread.association.objects import NounIndex
+    from sightread.association.objects import NounIndex, named_tagger
     from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
     from sightread.encoders.text import TextEncoder
@@ -126,6 +129,7 @@ def associate(
         "captions": (pairs, lambda: pairs),
         "words": (words, lambda: WordVectors.read(str(words), max_skipped=max_skipped)),
         "nouns": (pictures and (synsets or pairs), nouns),
+        "tagger": (tagger, lambda: named_tagger(str(tagger))),
         "text_encoder": (text_encoder, lambda: MeanVectors(TextEncoder.from_pretrained(str(text_encoder)))),
         "vokenizer": (vokenizer, lambda: Vokenizer.from_pretrained(str(vokenizer))),
         "like": (control_of, lambda: control_of),
