@@ -11,7 +11,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModel, GPT2Config, GPT2Model
 
 from sightread import finetuning, runtime
 from sightread.artifacts import MANIFEST, RUN, Artifact
@@ -86,6 +87,17 @@ def test_it_learns_what_can_be_learnt(pooling, run, task):
     assert losses[-1] < 0.2 * losses[0]
 
 
+def test_of_a_decoder_the_last_token_stands_for_all(task, encoder_folder, tmp_path):
+    """Its first knows nothing of the others."""
+    tokenizer = load_tokenizer(encoder_folder)
+    end = (tokenizer.sep_token, tokenizer.sep_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])
+    torch.manual_seed(0)
+    decoder = GPT2Model(GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2, n_positions=32))
+    scores = finetune(decoder, tokenizer, task, config=FinetuningConfig(training=TRAINING), out=tmp_path)
+    assert scores["test_accuracy"] == 1
+
+
 def test_reported_accuracy_is_that_of_the_predictions(run, task):
     _, scores, out = run()
     for split in ("dev", "test"):
@@ -109,7 +121,7 @@ def objective_and_examples(task, folder, pooling):
     return objective, task.encode(task.load("train"), load_tokenizer(folder), 32)
 
 
-@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
 def test_pooled_vectors_are_those_of_one_sentence_at_a_time(pooling, task, encoder_folder):
     objective, examples = objective_and_examples(task, encoder_folder, pooling)
     cached = PooledExamples(objective, examples, batch_size=7)  # of different lengths, so padded; and no dropout
@@ -117,7 +129,7 @@ def test_pooled_vectors_are_those_of_one_sentence_at_a_time(pooling, task, encod
     for row, pooled in zip(task.load("train"), cached.pooled[:, 0], strict=True):
         with torch.no_grad():
             states = objective.encoder(**tokenizer(row.inputs[0], return_tensors="pt")).last_hidden_state[0]
-        expected = states[0] if pooling == "first" else states.mean(dim=0)
+        expected = {"first": states[0], "last": states[-1], "mean": states.mean(dim=0)}[pooling]
         torch.testing.assert_close(pooled, expected, atol=1e-5, rtol=1e-4)
     assert cached.labels.tolist() == [task.labels.index(row.gold) for row in task.load("train")]
     assert len(set(map(len, examples.input_ids))) == 3

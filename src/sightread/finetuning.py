@@ -22,6 +22,7 @@ from transformers import TrainerCallback, TrainingArguments
 from sightread.artifacts import CHECKPOINTS, digest
 from sightread.config import check_choice
 from sightread.contracts import Row, Task
+from sightread.data.blocks import stands_first
 from sightread.data.encoded import Part
 from sightread.data.regions import RegionStore
 from sightread.data.skipped import Skipped
@@ -44,7 +45,8 @@ class FinetuningConfig:
     """Settings of fine-tuning.
 
     Attributes:
-        pooling: What stands for a sequence: its "first" token, or the "mean" of all its tokens.
+        pooling: What stands for a sequence: its "first" token, but the last where the tokenizer puts no [CLS] first, as
+            of CLIP and of decoders, whose first token knows nothing of the others; or the "mean" of all its tokens.
         freeze_encoder: Train the head alone: a linear probe.
         max_length: Tokens in a sequence; longer ones are cut, or read in windows where the task says so.
         num_train: Train on so many rows, drawn at random with the seed; None for all.
@@ -162,7 +164,8 @@ def finetune(
         Scores by "<split>_<score>"; "diverged" is 0, or a key of `scores.DIVERGED`.
     """
     seed_everything(config.seed)
-    objective = FinetuningObjective(encoder, task, pooling=config.pooling, frozen=config.freeze_encoder)
+    pooling = "last" if config.pooling == "first" and not stands_first(tokenizer) else config.pooling
+    objective = FinetuningObjective(encoder, task, pooling=pooling, frozen=config.freeze_encoder)
     if data is None:
         data = TaskData(task, tokenizer, min(config.max_length, longest_input(encoder, tokenizer)), splits)
         with TemporaryDirectory() as aside:

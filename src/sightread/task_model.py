@@ -20,7 +20,7 @@ class FinetuningObjective(Objective):
     Args:
         encoder: A Hugging Face encoder.
         task: The task.
-        pooling: What stands for a sequence: its "first" token, or the "mean" of all its tokens.
+        pooling: What stands for a sequence: its "first" token, its "last", or the "mean" of all its tokens.
         frozen: Train the head alone.
     """
 
@@ -48,6 +48,9 @@ class FinetuningObjective(Objective):
             return states
         if self.pooling == "first":
             return states[:, 0]
+        if self.pooling == "last":
+            places = torch.arange(states.shape[1], device=states.device) * attention_mask
+            return states[torch.arange(len(states)), places.argmax(dim=1)]
         weights = attention_mask[..., None].to(states.dtype)
         return (states * weights).sum(dim=1) / weights.sum(dim=1)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from scores_folders import write_scores
-from sightread.analysis.gain import as_dicts, as_markdown, draw, gain_of, text_ratio
+from sightread.analysis.gain import _credit, as_dicts, as_markdown, draw, gain_of, text_ratio
 from sightread.errors import DataError
 from sightread.runs import read_runs
 
@@ -61,8 +61,32 @@ def test_what_does_not_vary_has_no_correlation(tmp_path):
     other = runs(tmp_path, "other", {7: [1] * 6}, seeds=(7,))
     with pytest.raises(DataError, match="no seed in common"):
         gain_of(other, control, TEXTS, TYPES)
-    assert "| nli | 6 | 0.403 | +0.0000 | – | – |" in as_markdown([same])
+    assert "| nli | 6 | 0.403 | – (0) | – (0) | +0.0000 | – | – |" in as_markdown([same])
     assert json.loads(json.dumps(as_dicts([same])))["nli"]["gains"] == [0.0] * 6
+
+
+def test_what_is_answered_better_and_worse_is_listed(tmp_path):
+    control = runs(tmp_path, "control", {0: [0, 0, 1, 0, 1, 1], 1: [0, 1, 1, 0, 1, 0]})
+    encoder = runs(tmp_path, "encoder", {0: [1, 1, 1, 0, 0, 1], 1: [1, 0, 1, 1, 1, 0]})
+    found = gain_of(encoder, control, TEXTS, TYPES)
+    told = as_dicts([found])["nli"]
+    assert [(item["text"], item["gain"]) for item in told["improved"]] == [("a red dog", 1.0), ("red red dog", 0.5)]
+    assert told["worsened"] == [{"text": "so it is", "gain": -0.5, "ratio": 0.0}]
+    assert "| nli | 6 | 0.403 | 0.833 (2) | 0.000 (1) |" in as_markdown([found])
+
+
+@pytest.mark.parametrize(
+    ("metric", "gold", "guesses", "credit"),
+    [
+        ("choice", [0, 3], [0, 0], [1, 0]), ("span", [["Rome", "in Rome"], ["a dog"]], ["in Rome", "dog"], [1, 1]),
+        ("span", [["Rome"], ["two cats"]], ["Paris", "two dogs"], [0, 0.5]),
+        ("paraphrase", ["1", "0"], ["1", "1"], [1, 0]), ("correlation", [1.0, 5.0], [2.5, 5.0], [-1.5, 0]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_answer_is_worth_what_its_task_says(metric, gold, guesses, credit, tmp_path):
+    answers = {0: list(zip(guesses, gold, strict=True))}
+    write_scores(tmp_path / "some", task="nli", metric=metric, encoder="e", answers=answers)
+    assert _credit(read_runs([tmp_path / "some"])[0], 0).tolist() == credit
 
 
 def test_it_is_drawn(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightread.contracts import IGNORED
-from sightread.data.blocks import TokenBlocks, special_tokens_around, text_of
+from sightread.data.blocks import TokenBlocks, special_tokens_around, stands_first, text_of
 from sightread.data.corpora import Corpus
 from sightread.encoders.text import build_byte_tokenizer, build_word_tokenizer
 from sightread.errors import ConfigError, DataError
@@ -234,6 +234,11 @@ def test_text_of_byte_pairs_keeps_them_apart_too():
     assert text_of(tokenizer, ids, hidden) == "he s ng ##"
 
 
+def test_text_of_a_pair_keeps_its_parts_apart():
+    for tokenizer in (build_byte_tokenizer(["he sang", "she"], 261), build_word_tokenizer(["he", "sang", "she"])):
+        assert text_of(tokenizer, np.array(tokenizer("he sang", "she sang")["input_ids"])) == "he sang she sang"
+
+
 @pytest.mark.parametrize(
     ("template", "around"),
     [("[CLS] $A [SEP]", ([0], [1])), ("$A [SEP]", ([], [1])), ("[CLS] [CLS] $A", ([0, 0], [])), ("$A", ([], []))],
@@ -245,8 +250,10 @@ def test_special_tokens_around(template, around):
     raw = Tokenizer(models.WordLevel({"[CLS]": 0, "[SEP]": 1, "[UNK]": 2}, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     raw.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("[CLS]", 0), ("[SEP]", 1)])
-    before, after = special_tokens_around(PreTrainedTokenizerFast(tokenizer_object=raw))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, cls_token="[CLS]")
+    before, after = special_tokens_around(tokenizer)
     assert (before.tolist(), after.tolist()) == around
+    assert stands_first(tokenizer) == template.startswith("[CLS]")
     assert before.dtype == after.dtype == np.int64
 
 

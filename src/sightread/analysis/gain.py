@@ -2,14 +2,14 @@
 
 The grounding ratio of a text is the share of its words that are grounded types. An encoder's gain on an item is how
 much better it answers than its control, a mean over the seeds that both have: right answers count 1, numbers their
-distance from the right one, negative.
+distance from the right one, negative, and what is neither the task's own score of that answer alone.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Gain:
         task: Its name.
         ratios: Grounding ratio of each item, float64 (N,).
         gains: Gain on each, float64 (N,).
+        texts: What each reads.
         score: Difference of the task's own score, a mean over seeds.
         spearman: Rank correlation of ratios and gains; None where one of them is constant.
         interval: 95 % bootstrap interval of it, over items; None likewise.
@@ -41,9 +42,15 @@ class Gain:
     task: str
     ratios: np.ndarray
     gains: np.ndarray
+    texts: Sequence[str]
     score: float
     spearman: float | None
     interval: tuple[float, float] | None
+
+    def changed(self, sign: int) -> np.ndarray:
+        """The items that are answered better (1), or worse (-1), most of all first, int64."""
+        order = np.argsort(-sign * self.gains, kind="stable")
+        return order[sign * self.gains[order] > 0]
 
 
 def text_ratio(inputs: Any, types: Collection[str]) -> float:
@@ -89,18 +96,22 @@ def gain_of(
     score = float(np.mean([encoder.scores[s][main] - control.scores[s][main] for s in seeds]))
     pairs = np.stack([[text_ratio(item, types) for item in items], np.mean(per_seed, axis=0)], axis=1)
     spearman, interval = _correlation(pairs, seed)
-    return Gain(encoder.column, pairs[:, 0], pairs[:, 1], score, spearman, interval)
+    texts = [" | ".join(_texts(item)) for item in items]
+    return Gain(encoder.column, pairs[:, 0], pairs[:, 1], texts, score, spearman, interval)
 
 
 def _credit(runs: TaskRuns, seed: int) -> np.ndarray:
     """What each answer is worth, float64 (N,)."""
-    pairs = zip(runs.predictions[seed], runs.gold, strict=True)
-    return np.array(
-        [
-            -abs(guess - gold) if isinstance(gold, Real) and not isinstance(gold, bool) else float(guess == gold)
-            for guess, gold in pairs
+    if all(isinstance(gold, str) for gold in runs.gold):  # labels, in a moment
+        return np.array([float(a == b) for a, b in zip(runs.predictions[seed], runs.gold, strict=True)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no single answer has a correlation
+        alone = [
+            runs.metric.scores([guess], [gold]) for guess, gold in zip(runs.predictions[seed], runs.gold, strict=True)
         ]
-    )
+    if "rmse" in alone[0]:
+        return np.array([-scores["rmse"] for scores in alone])
+    return np.array([scores.get("accuracy", scores.get(runs.metric.main, 0.0)) for scores in alone])
 
 
 def _correlation(pairs: np.ndarray, seed: int) -> tuple[float | None, tuple[float, float] | None]:
@@ -140,21 +151,28 @@ def draw(found: Sequence[Gain], out: Path) -> list[Path]:
 
 def as_markdown(found: Sequence[Gain]) -> str:
     """A row a task, and how its gains and ratios go together over tasks."""
-    lines = [["task", "items", "grounding ratio", "gain of its score", "Spearman over items", "95 %"]]
-    lines.append(["---", *["---:"] * 5])
+    lines = [["task", "items", "grounding ratio", "of improved items", "of worsened ones", "gain of its score"]]
+    lines[0] += ["Spearman over items", "95 %"]
+    lines.append(["---", *["---:"] * 7])
     for gain in found:
         rank = "–" if gain.spearman is None else f"{gain.spearman:.3f}"
         ends = "–" if gain.interval is None else f"[{gain.interval[0]:.3f}, {gain.interval[1]:.3f}]"
-        lines.append([gain.task, str(len(gain.gains)), f"{gain.ratios.mean():.3f}", f"{gain.score:+.4f}", rank, ends])
+        ratios = [gain.ratios, *(gain.ratios[gain.changed(sign)] for sign in (1, -1))]
+        of = [f"{part.mean():.3f} ({len(part)})" if len(part) else "– (0)" for part in ratios]
+        lines.append([gain.task, str(len(gain.gains)), of[0].split()[0], *of[1:], f"{gain.score:+.4f}", rank, ends])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("-0", "−0")
 
 
 def as_dicts(found: Sequence[Gain]) -> dict[str, Mapping[str, Any]]:
-    """The numbers, by task."""
+    """The numbers, by task, and the texts that were answered better, and worse."""
     return {
         gain.task: {
             "score": gain.score, "spearman": gain.spearman, "interval": gain.interval,
             "ratios": gain.ratios.tolist(), "gains": gain.gains.tolist(),
+            **{
+                name: [{"text": gain.texts[i], "gain": gain.gains[i], "ratio": gain.ratios[i]} for i in rows.tolist()]
+                for name, rows in (("improved", gain.changed(1)), ("worsened", gain.changed(-1)))
+            },
         }
         for gain in found
     }  # fmt: skip

@@ -132,15 +132,21 @@ def special_tokens_around(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     return with_special[:before], with_special[before + len(bare) :]
 
 
+def stands_first(tokenizer: Any) -> bool:
+    """Whether a text's first token stands for all of it, being [CLS]; else its last does: the end of CLIP's texts, the
+    last word that a decoder reads."""
+    return tokenizer.cls_token_id in special_tokens_around(tokenizer)[0].tolist()
+
+
 def text_of(tokenizer: Any, ids: np.ndarray, visible: np.ndarray | None = None) -> str:
-    """What tokens say, special ones left out, and hidden ones: pieces around these are not taken for one word.
+    """What tokens say, special ones left out, and hidden ones: pieces on both sides are not taken for one word.
 
     Args:
         tokenizer: Whose tokens they are.
         ids: int64 (L,).
         visible: Which are not hidden, bool (L,); by default all but the mask.
     """
-    seen = ids != tokenizer.mask_token_id if visible is None else visible
+    seen = ~np.isin(ids, tokenizer.all_special_ids) & (True if visible is None else visible)
     borders = np.flatnonzero(np.diff(seen)) + 1
     runs = [run for run, here in zip(np.split(ids, borders), np.split(seen, borders), strict=True) if here.any()]
     within_word = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""

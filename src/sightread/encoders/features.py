@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sightread.artifacts import Artifact, digest
 from sightread.contracts import Pictures
-from sightread.data.blocks import pad, special_tokens_around
+from sightread.data.blocks import pad, stands_first
 from sightread.data.skipped import Skipped
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder
@@ -174,11 +174,11 @@ def encode_ids(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> torch.Tensor:
 def sentence_states(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> torch.Tensor:
     """The state of each sequence that stands for all of it, float32 (B, D).
 
-    It is that of the first token where the tokenizer puts its [CLS] there, else that of the last: of CLIP's end of
-    text, of the last position that SigLIP reads, of a decoder's last token.
+    It is that of the first token, or of the last, which of SigLIP is the last position that it reads; see
+    `stands_first`.
     """
     states = encode_ids(encoder, ids)
-    if encoder.tokenizer.cls_token_id in special_tokens_around(encoder.tokenizer)[0].tolist():
+    if stands_first(encoder.tokenizer):
         return states[:, 0]
     return states[torch.arange(len(ids)), [(encoder.fixed_length or len(row)) - 1 for row in ids]]
 
