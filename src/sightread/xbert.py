@@ -82,7 +82,7 @@ class XBertEncoder(PreTrainedModel):
             size = config.projection_size
             projection = torch.nn.Linear(clip.config.hidden_size, size, bias=False) if size else None
             two_stream = TwoStream(text, clip, projection, num_layers=config.num_cross_layers)
-        self.two_stream, self.tokenizer, self.rows, self.cut = two_stream, tokenizer, rows, 0
+        self.two_stream, self.tokenizer, self.rows, self.cut, self._told = two_stream, tokenizer, rows, 0, False
 
     @classmethod
     def of(cls, two_stream: TwoStream, tokenizer: Any, rows: ClipRows, sentence_rows: int) -> XBertEncoder:
@@ -124,7 +124,8 @@ class XBertEncoder(PreTrainedModel):
         pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
         found, cut = zip(*(self._rows_of(ids[kept]) for ids, kept in pairs), strict=True)
         most = max(rows.cut for rows in found)
-        if most and not self.cut:
+        if most and not self._told:
+            self._told = True
             warnings.warn(
                 f"a text has {most} tokens more than CLIP reads in {self.config.sentence_rows} rows a sentence, and "
                 "they are left out; for more, raise sentence_rows in config.json", stacklevel=3,

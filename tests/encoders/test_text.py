@@ -2,7 +2,9 @@ import copy
 import json
 import multiprocessing
 import pickle
+import shutil
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,6 +110,14 @@ def test_an_empty_or_damaged_folder_is_refused(tmp_path, text_encoder_folder):
     (tmp_path / "model.safetensors").write_bytes((text_encoder_folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ArtifactError, match=str(tmp_path)):
         load_model(tmp_path, "AutoModel")
+
+
+def test_weights_of_another_shape_than_the_config_says_are_refused(tmp_path, text_encoder_folder):
+    folder = Path(shutil.copytree(text_encoder_folder, tmp_path / "folder"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 3}))
+    with pytest.raises(ArtifactError, match="folder cannot be loaded as a model"):
+        load_model(folder, "AutoModel")
 
 
 def test_pickled_weights_are_never_opened(tmp_path, text_encoder_folder):

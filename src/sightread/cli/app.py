@@ -152,12 +152,20 @@ def run_recipe(
     typer.echo(f"report: {page.resolve()}")
 
 
-def captions_of(captions: str, images: Path | None, only: Path | None, max_skipped: float) -> Any:
-    """Captions, of all pictures or of those listed."""
+def captions_of(
+    captions: str, images: Path | None, only: Path | None, max_skipped: float, held_out: Path | None = None
+) -> Any:
+    """Captions, of all pictures or of those listed, but for those that are listed as held out."""
     from sightread.data.captions import read_captions, read_ids
 
     pairs = read_captions(captions, images, max_skipped=max_skipped)
-    return pairs.only(read_ids(only)) if only else pairs
+    pairs = pairs.only(read_ids(only)) if only else pairs
+    if not held_out:
+        return pairs
+    learnt = pairs.only({*pairs.pictures.ids} - {*read_ids(held_out)})
+    if kept_apart := len(pairs.pictures) - len(learnt.pictures):
+        typer.echo(f"{kept_apart:,} held-out pictures are not learnt from", err=True)
+    return learnt
 
 
 def captioned_features(

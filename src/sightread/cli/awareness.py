@@ -77,7 +77,7 @@ def embed(
     )
     test = captions_of(captions, images, held_out, max_skipped) if held_out else None
     made = semantic_visual.train(
-        config, captions_of(captions, images, only, max_skipped), out, words=source,
+        config, captions_of(captions, images, only, max_skipped, held_out), out, words=source,
         image_encoder=ImageEncoder.from_pretrained(image_encoder), cache=cache, max_skipped=max_skipped,
         pictures=read_pictures(pictures) if pictures else None, overwrite=overwrite, resume=resume,
     )  # fmt: skip

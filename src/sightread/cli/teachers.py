@@ -66,7 +66,7 @@ def towers(
     encoder = ImageEncoder.from_pretrained(image_encoder, pooling, view)
     held_out = captions_of(captions, images, test, max_skipped) if test else None  # before any work
     method.train(
-        config, captions_of(captions, images, only, max_skipped), out, tokenizer=load_tokenizer(tokenizer),
+        config, captions_of(captions, images, only, max_skipped, test), out, tokenizer=load_tokenizer(tokenizer),
         image_encoder=encoder, cache=cache, max_skipped=max_skipped, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     say_skipped(report_of(out)["skipped"])

@@ -135,7 +135,7 @@ def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(torch.initial_seed() if auto_class != "AutoModel" else 0)
             return loader.from_pretrained(str(name), use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:  # at run time: of another shape
         raise ArtifactError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
 
 
