@@ -124,6 +124,8 @@ def test_grounded_arms_are_asked_for_hidden_words(experiment, data, tmp_path):
     blocks = TokenBlocks(corpus, tokenizer, max_length=32)
     value = perplexity(blind_encoder.cross_modal, blocks).value
     assert cells[blind.name][0].startswith(f"{value:.1f} [")
+    assert (tmp_path / "found.html").read_text().count('class="found"') == 6
+    assert (tmp_path / "found.png").is_file()
     assert not (tmp_path / "vokenizer").exists()
 
 

@@ -39,7 +39,7 @@ def write_found(
 ) -> tuple[Path, Path]:
     """Write `out`.html, self-contained, and `out`.png: a row an association, its k pictures; returns both paths."""
     found = found_pictures(associations, sentences, k)
-    page, picture = out.with_suffix(".html"), out.with_suffix(".png")
+    page, picture = (out.with_name(out.name + suffix) for suffix in (".html", ".png"))
     shown = [
         {name: [{"id": id_, "uri": data_uri(image)} for id_, image in pictures] for name, pictures in by_name.items()}
         for by_name in found

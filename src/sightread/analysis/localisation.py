@@ -49,7 +49,7 @@ def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
 
 def write_overlays(embedding: JointEmbedding, image: Image.Image, texts: Sequence[str], out: Path) -> list[Path]:
     """Write `out`-1.png and so on, the heat of each text on the picture; returns their paths."""
-    paths = [out.with_name(f"{out.stem}-{number}.png") for number in range(1, len(texts) + 1)]
+    paths = [out.with_name(f"{out.name}-{number}.png") for number in range(1, len(texts) + 1)]
     for path, heat in zip(paths, heat_maps(embedding, image, texts), strict=True):
         overlay(image, heat).save(file := io.BytesIO(), "PNG")
         write_atomic(path, file.getvalue())

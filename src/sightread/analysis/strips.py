@@ -65,7 +65,7 @@ def draw_strip(tokens: Sequence[StripToken]) -> Image.Image:
 def write_strip(vokenizer: Vokenizer, sentence: str, out: Path, k: int = 5) -> tuple[Path, Path]:
     """Write `out`.html, self-contained, with k pictures a token, and `out`.png with the best; returns both paths."""
     tokens = voken_strip(vokenizer, sentence, k)
-    page, picture = out.with_suffix(".html"), out.with_suffix(".png")
+    page, picture = (out.with_name(out.name + suffix) for suffix in (".html", ".png"))
     write_atomic(page, strips_page(sentence, {"": tokens}))
     draw_strip(tokens).save(picture)
     return page, picture

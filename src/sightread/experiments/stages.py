@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightread.artifacts import MANIFEST, write_atomic
 from sightread.contracts import Pictures
-from sightread.experiments.ground import Ground, make_association, make_pictures, make_store
+from sightread.experiments.ground import Ground, association_path, make_association, make_pictures, make_store
 from sightread.experiments.needs import associations_of, pictures_of
 from sightread.methods.matching import MatchingConfig
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PERPLEXITIES, PASSAGES, BASE = "perplexities.md", "passages", "language-model"
 REGIONS = "regions-{}"  # their folder, by name
+FOUND_PAGE, SHOWN, K_SHOWN = "found", 6, 8  # what is found for so many captions, so many pictures each
 
 
 def cut_passages(sources: Iterable[Path | str], path: Path, seed: int) -> None:
@@ -109,10 +110,21 @@ def retrieval(captions: Captions, ground: Ground) -> dict[str, Any]:
 
 
 def perplexities(arms: Sequence[Arm], ground: Ground, text: Corpus, captions: Captions) -> str:
-    """The table of perplexities, which is also written."""
+    """The table of perplexities, which is also written, with what is found for some captions (Sileo 2021, figure 4)."""
+    from sightread.analysis.found import write_found
+    from sightread.association.folder import load_association
     from sightread.experiments.perplexities import as_table
     from sightread.experiments.perplexities import perplexities as measured
 
     table = as_table(measured(arms, ground, text, captions))
     write_atomic(ground.folder / PERPLEXITIES, table)
+    found = {kind: load_association(association_path(kind, ground, start)) for kind, start in associations_of(arms)}
+    if found:
+        k = min(K_SHOWN, *(len(association.bank) for association in found.values()))
+        write_found(found, _apart(captions.texts, SHOWN), ground.folder / FOUND_PAGE, k)
     return table
+
+
+def _apart(texts: Sequence[str], count: int) -> Sequence[str]:
+    """So many of them, as far from each other as can be: those of one picture stand together."""
+    return texts[:: max(len(texts) // count, 1)][:count]
