@@ -51,12 +51,13 @@ class LookConfig:
 
 
 class AwareConfig(GroundedConfig):
-    """The shape of an aware encoder: `look` holds the settings of a `LookConfig`, beside what a grounded one has."""
+    """The shape of an aware encoder: `look` holds the settings of a `LookConfig`, beside what a grounded one has;
+    `untaught` says that the layer that looks has learnt nothing yet."""
 
     model_type = "sightread-aware"
 
-    def __init__(self, look: dict[str, Any] | None = None, **more: Any) -> None:
-        self.look = look or {}
+    def __init__(self, look: dict[str, Any] | None = None, untaught: bool = False, **more: Any) -> None:
+        self.look, self.untaught = look or {}, untaught
         super().__init__(**more)
 
 
@@ -70,6 +71,14 @@ class AwareEncoder(GroundedEncoder):
         """Fresh weights of this shape."""
         text = AutoModel.from_config(AutoConfig.for_model(**config.text))
         return AwareText(text, LookConfig(**config.look).attention(text.config.hidden_size, config.image_width))
+
+    def begin_anew(self) -> None:
+        """Draw the layer that looks again, if it is untaught: it is to be another with each seed. It no longer is."""
+        if self.config.untaught:
+            width = self.config.hidden_size
+            layer = LookConfig(**self.config.look).attention(width, self.config.image_width)
+            self.cross_modal.attention = layer.train(self.training)
+            self.config.untaught = False
 
     @classmethod
     def around(cls, text: Any, tokenizer: Any, finder: Finder, look: LookConfig) -> AwareEncoder:
@@ -85,7 +94,7 @@ class AwareEncoder(GroundedEncoder):
             look=vars(look), text=text.config.to_dict(), image_width=image_width, num_images=look.num_images,
             num_regions=finder.features.shape[1], hidden_size=width, vocab_size=text.config.vocab_size,
             num_hidden_layers=text.config.num_hidden_layers, pad_token_id=text.config.pad_token_id,
-            max_position_embeddings=longest_input(text, tokenizer), associative=True,
+            max_position_embeddings=longest_input(text, tokenizer), associative=True, untaught=True,
         )  # fmt: skip
         return cls(config, AwareText(text, look.attention(width, image_width)), finder)
 

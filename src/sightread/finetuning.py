@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -313,10 +313,9 @@ def _regions(task: Task) -> RegionStore | None:
 def _tune(start: Any, tokenizer: Any, data: TaskData, runs: Mapping[Path, FinetuningConfig]) -> None:
     for folder, config in runs.items():
         encoder = copy.deepcopy(start)
-        if isinstance(encoder, SingleStream) and encoder.fresh:  # what has seen nothing begins anew with each seed
+        if hasattr(encoder, "begin_anew"):
             seed_everything(config.seed)
-            for part in encoder.visual.children():
-                cast(Any, part).reset_parameters()
+            encoder.begin_anew()
         finetune(encoder, tokenizer, data.task, config=config, out=folder, data=data)
 
 

@@ -79,6 +79,23 @@ def test_a_seed_is_one_layer_and_a_folder_is_one_encoder(run, association, text_
         wrap(CONFIG, text_encoder_folder, association, tmp_path / "other", resume=True)
 
 
+def test_with_each_seed_of_fine_tuning_an_untaught_layer_is_another(run, tmp_path):
+    batch, found = load_tokenizer(run / "encoder")(TEXTS, padding=True, return_tensors="pt"), {}
+    for number, seed in enumerate((3, 3, 4)):
+        encoder = load_encoder(run / "encoder")
+        torch.manual_seed(seed)
+        encoder.begin_anew()
+        found[number] = states(encoder, batch)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    torch.manual_seed(3)
+    encoder.begin_anew()  # it is no longer untaught
+    assert torch.equal(states(encoder, batch), found[2])
+    encoder.save_pretrained(tmp_path)
+    load_tokenizer(run / "encoder").save_pretrained(tmp_path)
+    assert not load_encoder(tmp_path).config.untaught
+
+
 def test_a_task_cannot_tell(run, world_folder, tmp_path, monkeypatch):
     """Pictures are found once for all its texts, before training."""
     find, asked = RandomAssociation.find, []

@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import safetensors.torch
 import torch
@@ -164,6 +164,11 @@ class SingleStream(nn.Module):
         """Write an ordinary checkpoint of the text encoder, with its masked-LM head, and beside it what sees."""
         self.language.save_pretrained(Path(folder))
         safetensors.torch.save_model(self.visual, str(Path(folder) / VISUAL))
+
+    def begin_anew(self) -> None:
+        """Draw what has seen nothing again, which is to be another with each seed."""
+        for part in self.visual.children() if self.fresh else ():
+            cast(Any, part).reset_parameters()
 
     @classmethod
     def from_pretrained(cls, name: str | Path, region_width: int | None = None, *, seed: int = 0) -> SingleStream:
