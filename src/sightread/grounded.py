@@ -4,7 +4,7 @@
     encoder(**tokenizer("a dog jumps", return_tensors="pt")).last_hidden_state
 
 What it sees is its own affair: the placeholder, or the pictures that its association finds for what it is given. Its
-folder holds weights, tokenizer and association, and every task and probe takes it as it takes a checkpoint.
+folder holds weights, tokenizer and association, and every task of text and probe takes it as a checkpoint.
 """
 
 from __future__ import annotations

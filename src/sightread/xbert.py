@@ -3,7 +3,7 @@
     encoder, tokenizer = load_encoder("xdbert/full"), load_tokenizer("xdbert/full")
     encoder(**tokenizer("a dog jumps", return_tensors="pt")).last_hidden_state
 
-CLIP reads what the token ids say, each sentence in rows of its own, and every task takes the folder as it takes a
+CLIP reads what the token ids say, each sentence in rows of its own, and tasks of text take the folder as they take a
 checkpoint. It holds weights, tokenizer, and CLIP's tokenizer in `clip/`.
 """
 

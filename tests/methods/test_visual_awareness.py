@@ -23,6 +23,7 @@ from sightread.errors import ArtifactError, ConfigError, DataError
 from sightread.finetuning import FinetuningConfig, finetune_seeds
 from sightread.grounded import Finder, load_encoder
 from sightread.methods.visual_awareness import AwarenessConfig, wrap
+from sightread.modules.single_stream import SingleStream
 from sightread.runtime import keyed_rng, seed_everything
 from sightread.tasks import translation
 from sightread.tasks.classification import Classification
@@ -94,6 +95,11 @@ def test_with_each_seed_of_fine_tuning_an_untaught_layer_is_another(run, tmp_pat
     encoder.save_pretrained(tmp_path)
     load_tokenizer(run / "encoder").save_pretrained(tmp_path)
     assert not load_encoder(tmp_path).config.untaught
+
+
+def test_tasks_about_pictures_refuse_it(run):
+    with pytest.raises(ConfigError, match="encoder reads what it finds beside text, and no pictures that it is given"):
+        SingleStream.from_pretrained(run / "encoder", 4)
 
 
 def test_a_task_cannot_tell(run, world_folder, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ trained along, as theirs is; its attention stays causal. Padding and special tok
 encoder reads neither padding nor CLIP's special tokens.
 
 What comes out is XDBERT, the language encoder alone (`encoder/`), as large as before, and without a masked-LM head,
-which has learnt to read other states; and XBERT, both and what joins them (`full/`), which every task takes, too.
+which has learnt to read other states; and XBERT, both and what joins them (`full/`), which tasks of text take, too.
 
     sightread xdbert --vokens vokens --start bert-base-uncased --clip openai/clip-vit-base-patch32 --out xdbert
 """

@@ -12,8 +12,8 @@ it with
 
     sightread aware --start bert-base-uncased --association embedding/association --out aware
 
-`aware/encoder` is then an encoder to every task. A translation model that looks at pictures is `tasks/translation.py`
-with an association.
+`aware/encoder` is then an encoder to every task of text. A translation model that looks at pictures is
+`tasks/translation.py` with an association.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sightread.checks import check_shape
+from sightread.encoders.text import model_type
 from sightread.errors import ArtifactError, ConfigError
 from sightread.modules.language_model import LanguageModel
 
@@ -181,8 +182,13 @@ class SingleStream(nn.Module):
 
         Raises:
             ArtifactError: If nothing of the kind is there, or the checkpoint is of text alone and no width is given.
-            ConfigError: If its regions are of another width.
+            ConfigError: If its regions are of another width, or it reads pictures in a way of its own.
         """
+        if model_type(name).startswith("sightread-"):
+            raise ConfigError(
+                f"{name} reads what it finds beside text, and no pictures that it is given; take an encoder of text "
+                "alone, or one that `unpaired` has made"
+            )
         return cls.beside(LanguageModel.from_pretrained(name), name, region_width, seed=seed)
 
     @classmethod
