@@ -9,7 +9,8 @@ elbow (Zhang et al. 2020).
 | --- | --- |
 | world | both on the controlled world, each with its controls |
 | xdbert | a small CLIP learnt from Flickr8k as the teacher of any encoder, on four tasks of GLUE |
-| clip | the same with OpenAI's CLIP |
+| ablation | the same teacher, with one loss and two of the three (table 3 of Hsu et al.) |
+| clip | the first with OpenAI's CLIP |
 | aware | an encoder with found pictures, with pictures by chance, and with none, on entailment and names |
 
 Adaptation goes on from an encoder that has read text; more text, for as many steps, is its control, and a CLIP that has
@@ -66,8 +67,18 @@ def xdbert() -> RealExperiment:
     return replace(_on_flickr8k(), arms=(Arm(name="as it is", method="start"), *arms), tasks=tasks)
 
 
+def ablation() -> RealExperiment:
+    """What each loss of the adaptation is good for."""
+    recipe = xdbert()
+    adapted = next(arm for arm in recipe.arms if arm.name == ADAPTED)
+    parts = (("mlm",), ("mlm", "match"), ("mlm", "cliptc"), ("match", "cliptc"))
+    some = (replace(adapted, name=f"{ADAPTED}, {' and '.join(part)}", settings={"losses": part}) for part in parts)
+    kept = (arm for arm in recipe.arms if arm.name in (TOWER, MORE, ADAPTED))
+    return replace(recipe, arms=(recipe.arms[0], *kept, *some))
+
+
 def clip() -> RealExperiment:
-    """The same with OpenAI's CLIP, by its name on the Hub."""
+    """The first with OpenAI's CLIP, by its name on the Hub."""
     recipe = xdbert()
     arms = (replace(arm, method="clip", start="clip") if arm.name == TOWER else arm for arm in recipe.arms)
     return replace(recipe, arms=tuple(arms), starts={**recipe.starts, "clip": "openai/clip-vit-base-patch32"})
