@@ -88,6 +88,12 @@ def test_broken_lines_are_skipped_and_listed_and_too_many_refused(line, reason, 
         WordVectors.read(path, max_skipped=0.1)
 
 
+def test_a_torn_first_line_does_not_tell_the_width(tmp_path):
+    (tmp_path / "words.txt").write_text("torn 1\n" + "".join(f"w{i} {i} 2 3\n" for i in range(30)))
+    words = WordVectors.read(tmp_path / "words.txt")
+    assert (len(words.row_of), words.width, words.skipped.count) == (30, 3, 1)
+
+
 @pytest.mark.parametrize("content", ["", "3 25\n", "\n"])
 def test_a_file_without_vectors_is_refused(content, tmp_path):
     (tmp_path / "vectors.txt").write_text(content)

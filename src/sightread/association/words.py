@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from sightread.data.skipped import Skipped
 from sightread.data.sources import decoded_lines
 from sightread.data.words import content_words, words_of
 from sightread.errors import DataError, ShapeError
+
+_FIRST = 100  # lines, of which most tell the width where no header does
 
 
 class WordVectors:
@@ -45,19 +50,21 @@ class WordVectors:
 
         Args:
             path: The file.
-            max_skipped: Share of lines that may be bad: not UTF-8, not as many finite numbers as the first line says,
-                a word that was there before.
+            max_skipped: Share of lines that may be bad: not UTF-8, not as many finite numbers as the first line says
+                or most of the first have, a word that was there before.
 
         Raises:
             DataError: If the file cannot be read, holds no vectors, or too much of it is bad.
         """
-        skipped, found, width, total = Skipped(), dict[str, np.ndarray](), 0, 0
-        for total, line in decoded_lines(Path(path), skipped):
+        skipped, found, total = Skipped(), dict[str, np.ndarray](), 0
+        lines = decoded_lines(Path(path), skipped)
+        first = list(itertools.islice(lines, _FIRST))
+        header = re.fullmatch(r"\d+ (\d+)", first[0][1].rstrip()) if first else None
+        counts = Counter(len(line.rstrip().split(" ")) - 1 for _, line in first if line.strip())
+        width = int(header[1]) if header else max(counts, key=counts.__getitem__, default=0)
+        for total, line in itertools.chain(first[bool(header) :], lines):
             word, *numbers = line.rstrip().split(" ")
-            if total == 1 and len(numbers) == 1 and word.isdecimal() and numbers[0].isdecimal():
-                width = int(numbers[0])
-            elif line.strip():
-                width = width or len(numbers)
+            if line.strip():
                 fault, vector = _vector(word, numbers, width)
                 if fault or word in found:
                     skipped.add(fault or "a word again", f"{path}:{total}")
