@@ -50,6 +50,17 @@ def test_the_draws_depend_on_the_length_alone(ids, others, key, probability):
     assert len({rng.random() for rng in (one, two, three)}) == 1
 
 
+@given(tokens, tokens, keys)
+def test_what_is_read_does_not_tell_what_is_hidden(ids, others, key):
+    """Where it stands there itself, one time in ten, it is not hidden, though it is asked for."""
+    inputs, labels = mask(ids, key)
+    hidden = (labels != IGNORED) & (inputs != ids)
+    changed = ids.copy()
+    changed[hidden] = np.resize(others, len(ids))[hidden] if len(others) else 7
+    again, _ = mask(changed, key)
+    assert (again == inputs)[hidden | (labels == IGNORED)].all()
+
+
 @given(tokens, keys)
 def test_the_ends_of_the_scale(ids, key):
     inputs, labels = mask(ids, key, probability=0.0)

@@ -167,10 +167,20 @@ def test_every_task_takes_it_as_an_encoder(run, world_folder, tmp_path):
     assert len(scores["test_accuracy"].scores) == 2
 
 
-def test_no_pictures_at_all_is_the_control(corpus, association, pictures, text_encoder_folder, tmp_path):
-    config = replace(CONFIG, num_images=0)
+def test_no_pictures_at_all_is_the_control(corpus, association, pictures, text_encoder_folder, tmp_path, monkeypatch):
     options = {"start": text_encoder_folder, "association": association, "pictures": pictures}
-    out = associative.train(config, corpus, tmp_path / "none", **options)
+    read = {}
+    for k in (0, K):
+        with monkeypatch.context() as patch:
+            read[k] = recorded(patch, AssociativeObjective)
+            out = associative.train(replace(CONFIG, num_images=k), corpus, tmp_path / str(k), **options)
+    same = ("input_ids", "attention_mask", "lm_labels")
+    assert [[batch[name] for name in same] for batch in read[0]] == [
+        [batch[name] for name in same] for batch in read[K]
+    ]
+    assert not any(row for batch in read[0] for row in batch["image_mask"])
+    assert any(any(row) for batch in read[K] for row in batch["image_mask"])
+    out = tmp_path / "0"
     encoder = load_encoder(out / "encoder")
     assert encoder.finder is None
     assert encoder.cross_modal.num_images == 0
