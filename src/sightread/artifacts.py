@@ -263,9 +263,10 @@ def _take_up(out: Path, header: Mapping[str, Any], free: Collection[str]) -> Art
         raise ArtifactError(f"{out} is {_NEVER_DELETE}: nothing to resume; choose another --out")
     former = _read_header(out / (MANIFEST if finished else RUN))
     changed = {name: header["config"].get(name) for name in free if name in former["config"]}
-    for part, was in {**former, "config": former["config"] | changed}.items():
-        if part in ("kind", "config", "inputs") and was != header[part]:
-            raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, was, header[part])}")
+    fixed = {**former, "config": former["config"] | changed}
+    for part in ("kind", "config", "inputs"):
+        if fixed[part] != header[part]:
+            raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, fixed, header)}")
     _remove_torn(out, "*")
     if former["config"] != header["config"]:
         former, finished = former | {"config": header["config"]}, False
@@ -288,7 +289,8 @@ def _tidy(out: Path) -> None:
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
-def _difference(part: str, was: Any, is_: Any) -> str:
+def _difference(part: str, former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    was, is_ = former[part], now[part]
     if isinstance(was, dict):
         keys = [key for key in {**was, **is_} if was.get(key) != is_.get(key)]
         return "another " + ", ".join(f"{key} ({was.get(key)!s:.40}, now {is_.get(key)!s:.40})" for key in keys)

@@ -244,15 +244,20 @@ class Finder:
         if not len(association.bank):
             raise ConfigError(f"an association by {association.kind} has no bank to read pictures from")
         self.association, self.tokenizer, self.count = association, tokenizer, count
-        bank = association.bank
-        self.features = torch.from_numpy(bank.features).unflatten(1, (bank.num_regions, -1))  # (V, N, F)
         self.found: dict[str, np.ndarray] = {}
+
+    @property
+    def features(self) -> Tensor:
+        """Regions of the bank's pictures, float32 (V, N, F); a bank may grow with what is sought."""
+        bank = self.association.bank
+        return torch.from_numpy(bank.features).unflatten(1, (bank.num_regions, -1))
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """`images` and `image_mask` of some sequences, as `CrossModal` takes them."""
         pairs = zip(input_ids.cpu().numpy(), attention_mask.bool().cpu().numpy(), strict=True)
         texts = [text_of(self.tokenizer, ids[kept]) for ids, kept in pairs]
-        images = seen_images(self.features, self.rows(texts))
+        rows = self.rows(texts)
+        images = seen_images(self.features, rows)
         return {name: value.to(input_ids.device) for name, value in images.items()}
 
     def rows(self, texts: Sequence[str]) -> np.ndarray:

@@ -16,6 +16,7 @@ from sightread.association.encoders import (
 from sightread.encoders.image import ImageEncoder
 from sightread.encoders.text import TextEncoder
 from sightread.errors import ConfigError, DataError, ShapeError
+from sightread.grounded import Finder
 from sightread.vokenizer import Vokenizer
 
 TEXTS = ["", "the red box", "a lamp near the cup is on the table .", "the red box", "x"]
@@ -95,6 +96,18 @@ def test_captions_read_by_an_encoder_are_keys(text_encoder_folder):
     association = DenseAssociation.of_captions(make_bank(["c", "b", "d", "a"]), captions, encode)
     assert association.retrieve(["the red box", ""], 4).tolist() == [[0, 1, 3, -1], [-1] * 4]
     assert association.retrieve(["the cup"], 1).tolist() == [[1]]
+
+
+def test_what_reads_made_pictures_reads_those_that_come_later(image_encoder_folder, tokenizer):
+    encoder = ImageEncoder.from_pretrained(image_encoder_folder)
+    association = SynthesisAssociation(lambda text: Image.new("L", (32, 32), 9 * len(text)), encoder)
+    association.retrieve(["a"], 1)
+    finder, batch = (
+        Finder(association, tokenizer, 1),
+        tokenizer(["the red box", "a cup"], padding=True, return_tensors="pt"),
+    )
+    images = finder(batch["input_ids"], batch["attention_mask"])["images"]
+    np.testing.assert_array_equal(images[:, 0].numpy(), association.bank.features[1:])
 
 
 def test_a_picture_is_made_for_each_new_text(image_encoder_folder):

@@ -109,7 +109,7 @@ def associate(
     from sightread.association.build import build_association, check_parts
     from sightread.association.encoders import MeanVectors
     from sightread.association.folder import load_association
-    from sightread.association.objects import NounIndex, named_tagger
+    from sightread.association.objects import named_tagger
     from sightread.association.words import WordVectors
     from sightread.bank import ImageBank
     from sightread.encoders.text import TextEncoder
@@ -119,16 +119,11 @@ def associate(
     pictures: Any = ImageBank.load(bank) if bank else control_of and control_of.bank
     pairs: Any = captions_of(captions, images, None, max_skipped) if captions else None
 
-    def nouns() -> NounIndex:
-        return (
-            NounIndex.of_synsets(pictures, synsets, definitions) if synsets else NounIndex.of_captions(pictures, pairs)
-        )
-
     makers: dict[str, tuple[Any, Callable[[], Any]]] = {  # what is given, and what is made of it
         "bank": (pictures, lambda: pictures),
         "captions": (pairs, lambda: pairs),
         "words": (words, lambda: WordVectors.read(str(words), max_skipped=max_skipped)),
-        "nouns": (pictures and (synsets or pairs), nouns),
+        "nouns": (pictures and (synsets or pairs), lambda: _nouns(pictures, pairs, synsets, definitions)),
         "tagger": (tagger, lambda: named_tagger(str(tagger))),
         "text_encoder": (text_encoder, lambda: MeanVectors(TextEncoder.from_pretrained(str(text_encoder)))),
         "vokenizer": (vokenizer, lambda: Vokenizer.from_pretrained(str(vokenizer))),
@@ -141,6 +136,15 @@ def associate(
     made.save_into(artifact)
     say_skipped(report_of(out).get("skipped", {}))
     typer.echo(f"pictures by {kind}, of a bank of {len(made.bank)}, in {out}")
+
+
+def _nouns(pictures: Any, captions: Any, synsets: Path | None, definitions: Path | None) -> Any:
+    """What the pictures of a bank show, by their synsets if these are given, else by their captions."""
+    from sightread.association.objects import NounIndex
+
+    if synsets:
+        return NounIndex.of_synsets(pictures, synsets, definitions)
+    return NounIndex.of_captions(pictures, captions)
 
 
 @verb
