@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Row, fastest, matrix_rate, table
+from measuring import Row, fastest, matrix_rate, table, watched
 from transformers import BertConfig, BertModel
 
 from sightread.bank import ImageBank, unit_rows
@@ -80,12 +79,15 @@ def operations(vokenizer: Path) -> tuple[float, float]:
     return 2.0 * (layers * (4 * wide**2 + 2 * wide * inner) + head), 2.0 * pictures * WIDTH
 
 
-def command(*arguments: object) -> float:
-    """Seconds of a command of sightread."""
+def command(*arguments: object) -> tuple[float, float]:
+    """Seconds of a command of sightread, and megabytes of its largest process."""
     began = time.perf_counter()
-    code = "from sightread.cli import app; app()"
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    code = [sys.executable, "-c", "from sightread.cli import app; app()", *map(str, arguments)]
+    with subprocess.Popen(code, stdout=subprocess.DEVNULL) as process:
+        memory = watched(process)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, code)
+    return time.perf_counter() - began, memory
 
 
 def rows(
@@ -104,17 +106,17 @@ def rows(
             _vokenized((*verb, "--out", folder / "vokens"), folder / "vokens", precision, operations(vokenizer))
             for precision in (("fp32", "bf16") if has_fast_bf16() else ("fp32",))
         ]
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        found.append(("peak memory of a process", f"{memory:,.0f} MB"))
         source = load_tokenizer(folder / "vokens" / "tokenizer")
         return [*found, *revokenization(source, load_tokenizer(tokenizer) if tokenizer else source, text, folder)]
 
 
 def _vokenized(verb: Sequence[object], vokens: Path, precision: str, needed: tuple[float, float]) -> Row:
     """Vokenization, some times over, each between two looks at the matrix rate."""
-    seconds, rates = [], [_rates(precision)]
+    seconds, rates, memory = [], [_rates(precision)], 0.0
     for _ in range(RUNS):
-        seconds.append(command(*verb, "--precision", precision))
+        spent, held = command(*verb, "--precision", precision)
+        seconds.append(spent)
+        memory = max(memory, held)
         rates.append(_rates(precision))
     made, first = VokenCorpus(vokens), seconds.index(min(seconds))
     beside = [(before + after) / 2 for before, after in zip(rates[first], rates[first + 1], strict=True)]
@@ -124,7 +126,7 @@ def _vokenized(verb: Sequence[object], vokens: Path, precision: str, needed: tup
     at = " and ".join(f"{each / 1e9:.0f}" for each in beside)
     share = f"{rate / ceiling:.0%} of the ceiling {ceiling:,.0f} at {at} GFLOP/s"
     all_rates = ", ".join(f"{made.num_tokens / each:,.0f}" for each in seconds)
-    return what, f"{rate:,.0f} tokens/s ({all_rates}), {share}"
+    return what, f"{rate:,.0f} tokens/s ({all_rates}), {share}; {memory:,.0f} MB in a process"
 
 
 def _rates(precision: str) -> tuple[float, float]:

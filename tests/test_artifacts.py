@@ -107,9 +107,27 @@ def test_overwrite_replaces_all_that_a_former_run_left(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "precious").write_text("keep")
     (out / "link").symlink_to(elsewhere)
-    Artifact.begin(out, "vokenizer", overwrite=True)
+    Artifact.begin(out, "bank", overwrite=True)
     assert names(out) == ["run.json"]
     assert (elsewhere / "precious").read_text() == "keep"
+
+
+def test_overwrite_never_replaces_another_kind(tmp_path):
+    finished(tmp_path)
+    with pytest.raises(ArtifactError, match="holds a bank, and a vokenizer does not replace it"):
+        Artifact.begin(tmp_path, "vokenizer", overwrite=True)
+    assert Artifact.open(tmp_path, "bank").finished
+
+
+def test_who_goes_on_with_other_versions_is_warned(tmp_path, recwarn):
+    Artifact.begin(tmp_path, "bank")
+    Artifact.begin(tmp_path, "bank", resume=True)
+    assert not recwarn.list
+    header = json.loads((tmp_path / RUN).read_text())
+    header["begun_with"] |= {"processor": "an abacus", "commit": "c0ffee"}
+    (tmp_path / RUN).write_text(json.dumps(header))
+    with pytest.warns(UserWarning, match="was begun with processor an abacus, now .*: what is made now may differ"):
+        Artifact.begin(tmp_path, "bank", resume=True)
 
 
 @pytest.mark.parametrize("flag", ["overwrite", "resume"])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ FORMAT = 1
 MANIFEST, RUN = "manifest.json", "run.json"
 CHECKPOINTS = "checkpoints"  # what a run keeps there to be resumed goes when it is finished
 _ASIDE = ".tmp"
+_SAME_BITS = ("sightread", "torch", "processor", "instructions")  # what must be the same for the same last bits
 _NEVER_DELETE = "no sightread folder (it has neither run.json nor manifest.json)"
 
 
@@ -141,7 +143,7 @@ class Artifact:
             _remove_torn(out, RUN)
             occupied = any(out.iterdir())
             if occupied and overwrite:
-                _delete_contents(out)
+                _delete_contents(out, kind)
             elif occupied and resume:
                 return _take_up(out, header, free)
             elif occupied:
@@ -149,7 +151,7 @@ class Artifact:
                     f"{out} already holds {_describe(out)}; give --resume to go on, --overwrite to replace it, "
                     "or another --out"
                 )
-            write_atomic(out / RUN, json.dumps(header, indent=1))
+            write_atomic(out / RUN, json.dumps(header | {"begun_with": made_with()}, indent=1))
         except OSError as error:
             raise ArtifactError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
         return cls(out, header, finished=False)
@@ -246,11 +248,13 @@ def _describe(out: Path) -> str:
     return "files of something else"
 
 
-def _delete_contents(out: Path) -> None:
+def _delete_contents(out: Path, kind: str) -> None:
     ours = [out / name for name in (MANIFEST, RUN) if (out / name).is_file()]
     if not ours:
         raise ArtifactError(f"{out} is {_NEVER_DELETE}: not overwritten; choose another --out or empty it yourself")
-    _read_header(ours[0])  # another program's manifest.json is not ours to delete
+    former = _read_header(ours[0])["kind"]  # another program's manifest.json is not ours to delete
+    if former != kind:  # most likely an input, given as --out by mistake
+        raise ArtifactError(f"{out} holds {_a(former)}, and {_a(kind)} does not replace it; choose another --out")
     ours[0].replace(out / RUN)  # from here on the folder is unfinished, however far the deleting gets
     for child in out.iterdir():
         if child.name != RUN:
@@ -268,6 +272,8 @@ def _take_up(out: Path, header: Mapping[str, Any], free: Collection[str]) -> Art
         if fixed[part] != header[part]:
             raise ArtifactError(f"{out} cannot be resumed: it was begun with {_difference(part, fixed, header)}")
     _remove_torn(out, "*")
+    if not finished:
+        _warn_of_others(out, former.get("begun_with", {}))
     if former["config"] != header["config"]:
         former, finished = former | {"config": header["config"]}, False
         write_atomic(out / RUN, json.dumps(former, indent=1))
@@ -275,6 +281,14 @@ def _take_up(out: Path, header: Mapping[str, Any], free: Collection[str]) -> Art
     if finished:
         _tidy(out)
     return Artifact(out, former, finished)
+
+
+def _warn_of_others(out: Path, begun_with: Mapping[str, str]) -> None:
+    now = made_with()
+    others = [name for name in _SAME_BITS if name in begun_with and name in now and begun_with[name] != now[name]]
+    if others:
+        told = ", ".join(f"{name} {begun_with[name]}, now {now[name]}" for name in others)
+        warnings.warn(f"{out} was begun with {told}: what is made now may differ in its last bits", stacklevel=4)
 
 
 def _remove_torn(out: Path, name: str) -> None:

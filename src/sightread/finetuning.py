@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -301,6 +302,11 @@ def _read(
     start = (
         SingleStream.from_pretrained(name, region_width=regions.width) if regions is not None else load_encoder(name)
     )
+    if config.freeze_encoder and getattr(start.config, "untaught", False):
+        warnings.warn(
+            "the layer that looks at pictures has learnt nothing yet, and with freeze_encoder it never does: scores "
+            "will not tell what pictures are good for", stacklevel=4,
+        )  # fmt: skip
     max_length = min(config.max_length, longest_input(start, tokenizer))
     return start, tokenizer, TaskData(task, tokenizer, max_length, also=also)
 

@@ -8,14 +8,18 @@ import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 
 def made_with() -> dict[str, str]:
-    """Version, commit, Python and processor, and the version of torch if it is in use. Nothing is imported to know."""
-    torch = getattr(sys.modules.get("torch"), "__version__", "")
+    """Version, commit, Python and processor, and the version of torch and the instructions that it uses, if it is in
+    use. Nothing is imported to know."""
+    torch: Any = sys.modules.get("torch")
     found = {
         "sightread": _version(), "commit": commit(Path(__file__).parents[2]), "processor": processor(),
-        "cores": str(os.cpu_count()), "python": platform.python_version(), "torch": torch,
+        "cores": str(os.cpu_count()), "python": platform.python_version(),
+        "torch": getattr(torch, "__version__", ""),
+        "instructions": torch.backends.cpu.get_cpu_capability() if torch else "",
     }  # fmt: skip
     return {name: value for name, value in found.items() if value}
 

@@ -41,10 +41,11 @@ def num_cores() -> int:
 
 
 def num_devices() -> int:
-    """The GPUs, or where there is none the cores that this process may use; 1 of any other kind."""
+    """The GPUs, or where there is none the cores that this process may use; 1 of any other kind, or if it is named by
+    its number."""
     import torch
 
-    return {"cuda": torch.cuda.device_count(), "cpu": num_cores()}.get(default_device().split(":")[0], 1)
+    return {"cuda": torch.cuda.device_count(), "cpu": num_cores()}.get(default_device(), 1)
 
 
 def has_fast_bf16(device: str | None = None) -> bool:

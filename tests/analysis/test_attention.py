@@ -119,6 +119,20 @@ def test_an_xbert_reads_the_words_of_clip(text_encoder_folder, tmp_path):
     assert found.layers.sum(axis=2) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_text_that_is_too_long_is_cut_and_said(text_encoder_folder, grounded):
+    longest = load_encoder(text_encoder_folder).config.max_position_embeddings
+    with pytest.warns(UserWarning, match=f"longer than the {longest} tokens that the encoder reads"):
+        found = attention_of(grounded / "placeholder", "the box " * 1000)
+    assert len(found.rows) == longest
+
+
+def test_where_an_aware_encoder_finds_no_picture_it_looks_at_none(text_encoder_folder, tmp_path):
+    wrap(AwarenessConfig(num_images=3, heads=1, seed=4), text_encoder_folder, association(1), tmp_path / "run")
+    found = attention_of(tmp_path / "run" / "encoder", "")
+    assert found.columns == [PLACEHOLDER] * 3
+    assert (found.layers == 0).all()
+
+
 def test_the_most_looked_at_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     layers = np.zeros((2, 2, 3), np.float32)

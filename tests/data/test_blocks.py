@@ -188,10 +188,22 @@ def test_collate_pads_on_the_right(tmp_path, words):
         assert all((batch[name][i, length:] == fill).all() for name, fill in fills.items())
 
 
-def test_padding_and_masks_take_the_ids_of_the_tokenizer(tmp_path):
+def test_special_tokens_that_a_text_spells_are_not_foretold(tmp_path):
+    odd = odd_tokenizer()
+    blocks = TokenBlocks(vokened(["the [SEP] the"], odd, tmp_path / "x"), odd, max_length=16, probability=1.0)
+    (example,) = examples(blocks)
+    assert example["lm_labels"].tolist() == [IGNORED, 5, IGNORED, 5, IGNORED]
+    assert example["input_ids"][2] == 2
+
+
+def odd_tokenizer():
     from transformers import BertTokenizer
 
-    odd = BertTokenizer(vocab={"[UNK]": 0, "[MASK]": 1, "[SEP]": 2, "[CLS]": 3, "[PAD]": 4, "the": 5})
+    return BertTokenizer(vocab={"[UNK]": 0, "[MASK]": 1, "[SEP]": 2, "[CLS]": 3, "[PAD]": 4, "the": 5})
+
+
+def test_padding_and_masks_take_the_ids_of_the_tokenizer(tmp_path):
+    odd = odd_tokenizer()
     blocks = TokenBlocks(vokened(["the " * 9, "the"], odd, tmp_path / "x"), odd, max_length=16, probability=1.0)
     batch = blocks.collate(examples(blocks))
     assert batch["input_ids"][:, 0].tolist() == [3, 3]

@@ -58,6 +58,13 @@ def test_batches_mask_padding_and_special_tokens():
     assert (batch["clip_ids"][batch["clip_attention_mask"] == 0] == CLIP.pad_token_id).all()
 
 
+def test_a_special_token_that_a_text_spells_is_text():
+    spelled = f"a {CLIP.eos_token} b {CLIP.bos_token}"
+    (row,) = ClipRows(CLIP, 60).of([spelled], 1).ids
+    assert not np.isin(row[1:-1], SPECIAL).any()
+    assert CLIP.decode(row[1:-1]).replace(" ", "") == spelled.replace(" ", "")
+
+
 def test_rows_without_room_are_refused():
     with pytest.raises(ConfigError, match="rows of 2 tokens leave no room"):
         ClipRows(CLIP, 2)

@@ -130,7 +130,9 @@ def test_vokens_take_the_fewest_bytes_that_hold_v(tmp_path, num_vokens, bytes_ea
     assert read_shard(shard_path(tmp_path, 0)).voken_ids.tolist() == [num_vokens]
 
 
-@pytest.mark.parametrize("read", [list, VokenCorpus.flat], ids=["lines", "flat"])
+@pytest.mark.parametrize(
+    "read", [list, VokenCorpus.flat, lambda corpus: [*map(num_lines, corpus.shards)]], ids=["lines", "flat", "number"]
+)
 @pytest.mark.parametrize("tear", [lambda data: data[: len(data) // 2], lambda data: b""], ids=["half", "empty"])
 def test_a_torn_shard_is_an_error_that_names_it(folder, read, tear):
     path = shard_path(folder, 1)

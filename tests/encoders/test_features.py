@@ -151,7 +151,8 @@ def test_a_cache_folder_with_other_files_is_left_alone(encoder, pictures, tmp_pa
 def test_token_features_are_the_encoders_states_without_special_tokens(text_encoder_folder, captions, layers):
     encoder = TextEncoder.from_pretrained(text_encoder_folder, layers).eval()
     sentences = [*captions.texts[:9], "", "the", "zzz " * 80]
-    features = token_features(encoder, sentences, batch_size=4)
+    with pytest.warns(UserWarning, match=rf"1 of {len(sentences)} sentences are longer than the 64 tokens read"):
+        features = token_features(encoder, sentences, batch_size=4)
     assert features.vectors.dtype == np.float16
     assert features.begins[0] == 0
     assert features.begins[-1] == len(features.vectors)
@@ -168,7 +169,8 @@ def test_token_features_are_the_encoders_states_without_special_tokens(text_enco
 def test_features_of_sentences_are_the_states_of_their_first_tokens(text_encoder_folder, captions):
     encoder = TextEncoder.from_pretrained(text_encoder_folder, (0, -1)).eval()
     sentences = [*captions.texts[:5], "zzz " * 80, "the"]
-    features = token_features(encoder, sentences, level="sentence", batch_size=2)
+    with pytest.warns(UserWarning, match="1 of 7 sentences are longer"):
+        features = token_features(encoder, sentences, level="sentence", batch_size=2)
     ids = [
         encoder.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")["input_ids"] for text in sentences
     ]

@@ -7,6 +7,7 @@ weight of all its regions. In a grounded encoder words are read, too, so that a 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from sightread.analysis.figures import FAINT, new_figure, save
 from sightread.aware import AwareEncoder
 from sightread.data.blocks import text_of
-from sightread.encoders.text import load_tokenizer
+from sightread.encoders.text import load_tokenizer, longest_input
 from sightread.errors import ConfigError
 from sightread.grounded import GroundedEncoder, load_encoder
 from sightread.modules.two_stream import attention_maps
@@ -55,7 +56,10 @@ def attention_of(name: str | Path, text: str) -> AttentionMap:
         ConfigError: If this encoder reads text alone.
     """
     encoder, tokenizer = load_encoder(name), load_tokenizer(name)
-    inputs = tokenizer(text, return_tensors="pt", truncation=True, return_token_type_ids=False)
+    longest = longest_input(encoder, tokenizer)
+    inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=longest, return_token_type_ids=False)
+    if inputs.encodings[0].overflowing:
+        warnings.warn(f"the text is longer than the {longest} tokens that the encoder reads; it is cut", stacklevel=2)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     if isinstance(encoder, XBertEncoder):
         columns, layers = _of_clip(encoder, ids, mask)
@@ -120,7 +124,9 @@ def _looks(encoder: AwareEncoder, ids: Tensor, mask: Tensor, images: dict[str, A
     states = encoder.cross_modal.text(input_ids=ids, attention_mask=mask).last_hidden_state
     seen = layer.project(torch.nn.functional.normalize(images["images"].to(states.dtype), dim=-1))
     hidden = images["image_mask"] == 0
-    _, weights = layer.attention(states, seen, seen, key_padding_mask=hidden & ~hidden.all(), need_weights=True)
+    if hidden.all():
+        return torch.zeros(states.shape[1], hidden.shape[1])
+    _, weights = layer.attention(states, seen, seen, key_padding_mask=hidden, need_weights=True)
     return weights[0]
 
 

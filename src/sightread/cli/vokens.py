@@ -58,7 +58,7 @@ def vokenize(
     out: Out,
     text_column: Annotated[str, typer.Option(help="Text column of a data set.")] = "text",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
-    max_lines: Annotated[int | None, typer.Option(help="Read no more lines than this.")] = None,
+    max_lines: Annotated[int | None, typer.Option(help="Read no more lines than this.", min=1)] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens read at once. [default: the vokenizer's]")] = None,
     precision: Annotated[str, typer.Option(help="Of encoding: fp32, or bf16 where the hardware has it.")] = "fp32",
     index: Annotated[str, typer.Option(help="exact, or flat, ivf or hnsw of FAISS (sightread\\[faiss]).")] = "exact",
@@ -98,9 +98,11 @@ def vokenize(
     typer.echo(
         f"{made.num_tokens:,} tokens in {len(made):,} lines and {len(made.shards):,} shards, {precision}, in {out}"
     )
-    if index != "exact":
+    if index != "exact" and made.num_tokens:
+        checked = min(len(made), 200)
         typer.echo(
-            f"index {index} finds the best picture of {index_recall(made, reader):.1%} of the tokens of 200 lines"
+            f"index {index} finds the best picture of {index_recall(made, reader, checked):.1%} of the tokens of "
+            f"{checked} lines"
         )
     if verify:
         typer.echo(str(run_verify(made, reader, verify)))

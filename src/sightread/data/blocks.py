@@ -72,6 +72,7 @@ class TokenBlocks:
             tokenizer.pad_token_id or 0,
         )
         self.probability, self.causal, self.beside = probability, causal, beside
+        self.special = tokenizer.all_special_ids  # a text may spell them
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -91,8 +92,9 @@ class TokenBlocks:
 
     def _masked(self, tokens: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         hidden, labels = mask_tokens(
-            tokens, rng, mask_id=self.mask_id, vocab_size=self.vocab_size, probability=self.probability
-        )
+            tokens, rng, mask_id=self.mask_id, vocab_size=self.vocab_size, probability=self.probability,
+            maskable=~np.isin(tokens, self.special),
+        )  # fmt: skip
         return {"input_ids": np.concatenate([self.prefix, hidden, self.suffix]), "lm_labels": self._framed(labels)}
 
     def _framed(self, values: np.ndarray) -> np.ndarray:

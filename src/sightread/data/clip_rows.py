@@ -53,7 +53,11 @@ class ClipRows:
         """Rows of some sentences, at most so many of each."""
         rows, cut = list[np.ndarray](), 0
         for sentence in sentences:
-            ids = np.array(self.tokenizer(sentence, add_special_tokens=False, verbose=False)["input_ids"], np.int64)
+            encoded = self.tokenizer(
+                sentence, add_special_tokens=False, verbose=False,
+                split_special_tokens=True,  # what a text spells "<|endoftext|>" is no end of it
+            )  # fmt: skip
+            ids = np.array(encoded["input_ids"], np.int64)
             kept = ids[: most * self.room]
             pieces = np.split(kept, range(self.room, len(kept), self.room))
             rows += [np.concatenate([self.prefix, piece, self.suffix]) for piece in pieces]

@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,13 +223,20 @@ def read_ids(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def num_lines(path: Path) -> int:
-    """How many lines a shard has."""
-    return int(pq.read_metadata(path).num_rows)
+    """How many lines a shard has; raises `ArtifactError` if it is torn."""
+    with _reading(path):
+        return int(pq.read_metadata(path).num_rows)
 
 
 def _read_table(path: Path, columns: list[str]) -> pa.Table:
-    try:
+    with _reading(path):
         return pq.read_table(path, columns=columns)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowInvalid) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); make its folder again, or put the file back") from error
 

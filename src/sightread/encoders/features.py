@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,13 +138,18 @@ def token_features(
     """Encode sentences once, for training on frozen features; at the level "sentence" by their `sentence_states`.
 
     Half precision halves the memory; the heads trained on it see differences of 1e-3, less than dropout makes.
-    Sentences longer than the model reads are cut at its length.
+    Sentences longer than the model reads are cut at its length, with a warning.
     """
     device = default_device()
     encoder = encoder.to(device).eval()
     encoded = encoder.tokenizer(
         list(sentences), truncation=True, max_length=encoder.max_length, return_special_tokens_mask=True
     )
+    if cut := sum(bool(part.overflowing) for part in encoded.encodings):
+        warnings.warn(
+            f"{cut} of {len(sentences)} sentences are longer than the {encoder.max_length} tokens read, and are cut",
+            stacklevel=2,
+        )  # fmt: skip
     kept = [~np.array(mask, dtype=bool) for mask in encoded["special_tokens_mask"]]
     lengths = np.array([1 if level == "sentence" else mask.sum() for mask in kept])
     begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])

@@ -122,7 +122,7 @@ def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
     """Load a model through one of transformers' Auto classes, from safetensors only (never a pickle).
 
     Weights that the checkpoint lacks (often a pooler) are drawn the same at every load, so that the same folder is
-    always the same model. Options go to `from_pretrained`.
+    always the same model, of single precision, whatever the file holds. Options go to `from_pretrained`.
 
     Raises:
         ArtifactError: If the folder does not exist or holds no such model.
@@ -130,6 +130,7 @@ def load_model(name: str | Path, auto_class: str, **options: Any) -> Any:
     import transformers
 
     kind = model_type(name)
+    options.setdefault("dtype", torch.float32)  # training needs it, and layers that are added have it
     try:
         loader = getattr(transformers, _UNKNOWN_TO_AUTO.get((auto_class, kind), auto_class))
         with torch.random.fork_rng():

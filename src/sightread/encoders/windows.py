@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
@@ -118,7 +119,15 @@ def overlapping_windows(length: int, room: int) -> Iterator[tuple[int, int, int,
 
 
 def _borders(padded: Sequence[int], budget: int) -> list[int]:
-    """Where to cut windows of ascending padded lengths into batches that stay under the budget, or are one window."""
+    """Where to cut windows of ascending padded lengths into batches that stay under the budget, or are one window.
+
+    There are as few as can be, and as even: a small one at the end is slow, and makes oneDNN write code for its size.
+    """
+    few = len(_greedy(padded, budget))
+    return _greedy(padded, bisect_left(range(budget), -few, key=lambda smaller: -len(_greedy(padded, smaller))))
+
+
+def _greedy(padded: Sequence[int], budget: int) -> list[int]:
     borders, begin = list[int](), 0
     for end, length in enumerate(padded):
         if end > begin and (end + 1 - begin) * length > budget:

@@ -124,14 +124,16 @@ class XdbertObjective(Objective):
             raise ConfigError("a decoder masks nothing, and the cross-modal encoder would read what it is to foretell")
         self.settings, self.model = config, model
         if config.fresh_clip:
-            fresh = CLIPTextModelWithProjection(clip.config)
+            with torch.random.fork_rng():  # so that all else begins as it does beside what CLIP has learnt
+                fresh = CLIPTextModelWithProjection(clip.config)
             clip, projection = fresh.text_model, projection and fresh.text_projection
         self.two_stream = TwoStream(model.encoder, clip, projection, num_layers=config.num_cross_layers)
         width, clip_width = self.two_stream.widths
-        if "match" in config.losses:
-            self.match_head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
-        if "cliptc" in config.losses:
-            self.clip_head = build_voken_head("dense", clip_width, clip.config.hidden_size)
+        heads = {  # all are drawn, so that each begins alike whatever the others are
+            "match": nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2)),
+            "cliptc": build_voken_head("dense", clip_width, clip.config.hidden_size),
+        }
+        self.heads = nn.ModuleDict({loss: head for loss, head in heads.items() if loss in config.losses})
         self._frozen = [part for part in (clip, projection) if part is not None and config.freeze_clip]
         for part in self._frozen:
             part.requires_grad_(False)
@@ -177,10 +179,10 @@ class XdbertObjective(Objective):
         if "mlm" in self.settings.losses:
             losses["mlm_loss"] = self.model.loss(text, lm_labels)
         if "match" in self.settings.losses:
-            losses["match_loss"] = token_classification(self.match_head(text[:, 0]), matched)
+            losses["match_loss"] = token_classification(self.heads["match"](text[:, 0]), matched)
         if "cliptc" in self.settings.losses:
             labelled, words = clip_labels >= 0, self.two_stream.clip.get_input_embeddings().weight
-            told = self.clip_head(seen[labelled])
+            told = self.heads["cliptc"](seen[labelled])
             losses["cliptc_loss"] = linear_classification(told, words, None, clip_labels[labelled])
         return {"loss": torch.stack([*losses.values()]).sum(), **losses, "clip_cut": clip_cut.float().mean()}
 

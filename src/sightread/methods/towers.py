@@ -14,6 +14,7 @@ an MLP. Captions of one picture are no negatives of each other. Where no CLIP is
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,11 +127,16 @@ class TowersObjective(Objective):
     @torch.no_grad()
     def text_vectors(self, tokenizer: Any, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Unit vectors of some texts, float32 (N, E); what is longer than the tower reads is cut."""
-        found = list[Tensor]()
+        found, cut = list[Tensor](), 0
         for begin in range(0, len(texts), batch_size):
-            ids = encode(tokenizer, texts[begin : begin + batch_size], self.text.config.max_position_embeddings)[0]
+            ids, num_cut = encode(
+                tokenizer, texts[begin : begin + batch_size], self.text.config.max_position_embeddings
+            )
+            cut += num_cut
             batch = to_device(padded(ids, tokenizer.pad_token_id or 0), self.text.device)
             found.append(nn.functional.normalize(self.text.eval()(**batch).text_embeds.float(), dim=-1).cpu())
+        if cut:
+            warnings.warn(f"{cut} of {len(texts)} texts are longer than the tower reads, and are cut", stacklevel=2)
         return torch.cat(found).numpy()
 
     @torch.no_grad()
@@ -191,7 +197,7 @@ class CaptionedFeatures:
 
 def encode(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[list[np.ndarray], int]:
     """Token ids of texts, int64 (L,) each, and how many were too long, and lost their ends."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length)
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, split_special_tokens=True)
     return [np.array(ids) for ids in encoded["input_ids"]], sum(bool(part.overflowing) for part in encoded.encodings)
 
 

@@ -53,8 +53,9 @@ class ExactIndex:
         if len(keys) and keys.is_cpu and has_fast_bf16("cpu") and self.longest < _LONGEST_COARSE:
             self.center = keys.mean(dim=0)  # without it keys that all point one way could hardly be told apart
             centred = keys - self.center
-            self.widest = _lengths(centred).max()
-            self.coarse = centred.bfloat16().split(len(self.blocks[0]))
+            rounded = centred.bfloat16()
+            self.widest, self.lost = _lengths(centred).max(), _lengths(centred - rounded).max()
+            self.coarse = rounded.split(len(self.blocks[0]))
 
     @torch.no_grad()
     def top_k(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -80,17 +81,18 @@ class ExactIndex:
         lengths, width, float32 = _lengths(queries), self.keys.shape[1], torch.finfo(torch.float32)
         error = width * float32.eps * lengths * self.longest  # of one score, at most
         error += width * float32.tiny * (1 + lengths + self.longest)  # what is so small may count as nothing
-        blocks, rounded, margin, shift = self.blocks, queries, error, torch.zeros_like(error)
+        blocks, rounded, margin, relative, shift = self.blocks, queries, error, 0.0, torch.zeros_like(error)
         if self.coarse and bool((lengths < _LONGEST_COARSE).all()):
-            blocks, shift = self.coarse, queries @ self.center
-            rounded = pad(queries.bfloat16(), (0, 0, 0, -len(queries) % _MULTIPLE))
-            # (1 + epsilon / 2)³ - 1, for each factor and the product; the center was taken off, and is put on again
-            margin = 5 * error + 1.52 * torch.finfo(torch.bfloat16).eps * lengths * self.widest
+            blocks, shift, relative = self.coarse, queries @ self.center, 0.51 * torch.finfo(torch.bfloat16).eps
+            rounded = queries.bfloat16()
+            # What each factor has lost, by Cauchy and Schwarz; the center was taken off, and is put on again
+            margin = 5 * error + 1.01 * (_lengths(queries - rounded) * self.widest + lengths * self.lost)
+            rounded = pad(rounded, (0, 0, 0, -len(queries) % _MULTIPLE))
         tops = [
             torch.cat([_highest(some @ block.T, depth) for some in rounded.split(self.query_block)]) for block in blocks
         ]
         tops = [top[: len(queries)] for top in tops]
-        floor = _floor(torch.cat(tops, dim=1), margin, k)
+        floor = _floor(torch.cat(tops, dim=1), margin, k, relative)
         wanted = ~(torch.stack([top[:, 0] for top in tops], dim=1) < floor)  # so put, overflow to NaN is looked up
         return self._look_up(queries, floor + shift.to(floor)[:, None], error, wanted, k)
 
@@ -160,9 +162,11 @@ def _lengths(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)  # no square may overflow or vanish
 
 
-def _floor(tops: Tensor, error: Tensor, k: int) -> Tensor:
-    """What a score must reach to be perhaps among the k best, float32 (N, 1), if each may be off by the error (N,)."""
-    return (_highest(tops, k)[:, -1] - 2 * error).float()[:, None]
+def _floor(tops: Tensor, error: Tensor, k: int, relative: float = 0.0) -> Tensor:
+    """What a score must reach to be perhaps among the k best, float32 (N, 1), if each may be off by the error (N,) and
+    is then rounded by so much of itself."""
+    best = _highest(tops, k)[:, -1]
+    return (best - 2 * (error + relative * (best.abs() + error))).float()[:, None]
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:

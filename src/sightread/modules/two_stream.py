@@ -115,8 +115,7 @@ class TwoStream(nn.Module):
     def __init__(self, text: Any, clip: Any, projection: nn.Linear | None, *, num_layers: int = 2) -> None:
         super().__init__()
         check_positive(num_layers=num_layers)
-        self.text, self.clip = text, clip.to(text.dtype)  # a file may hold one of them in half precision
-        self.projection = projection and projection.to(text.dtype)
+        self.text, self.clip, self.projection = text, clip, projection
         self.widths = text.config.hidden_size, projection.out_features if projection else clip.config.hidden_size
         self.knows_types = "token_type_ids" in inspect.signature(text.forward).parameters
         dropout = getattr(text.config, "hidden_dropout_prob", 0.1)
@@ -125,7 +124,6 @@ class TwoStream(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        self.layers.to(text.dtype)
 
     def forward(
         self,

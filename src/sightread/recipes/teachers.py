@@ -45,12 +45,11 @@ def _adapted(start: str) -> list[Arm]:
 
 
 def _aware(start: str, *, num_images: int, control: str) -> list[Arm]:
-    """Found pictures, and pictures by chance."""
-    found = {"found pictures": "semantic-visual", "pictures by chance": "random of semantic-visual"}
-    return [
-        Arm(name=name, method="aware", start=start, pictures=kind, control=control, settings={"num_images": num_images})
-        for name, kind in found.items()
-    ]
+    """Pictures by chance, whose control reads none, and found pictures, whose control are those by chance."""
+    settings = {"num_images": num_images}
+    chance = Arm(name="pictures by chance", method="aware", start=start, pictures="random of semantic-visual",
+                 control=control, settings=settings)  # fmt: skip
+    return [chance, replace(chance, name="found pictures", pictures="semantic-visual", control=chance.name)]
 
 
 def world() -> WorldExperiment:

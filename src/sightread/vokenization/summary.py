@@ -128,7 +128,7 @@ class Progress:
     def tell(self, report: Mapping[str, Any], num_vokens: int) -> None:
         """The end: what was made now, and what the voken corpus holds."""
         total = sum(self.seconds.values())
-        stages = ", ".join(f"{stage} {100 * spent / total:.0f} %" for stage, spent in self.seconds.items())
+        stages = ", ".join(f"{stage} {spent:.1f} s ({spent / total:.0%})" for stage, spent in self.seconds.items())
         self.say(f"{self.tokens:,} tokens in {time.monotonic() - self.began:.1f} s, {self._rate()}: {stages or 'none'}")
         if num_vokens:
             self.say(

@@ -16,6 +16,8 @@ from sightread.vokenizer import Vokenizer
 ROUNDING = 1e-5
 """Scores closer than this may be swapped by single-precision rounding in the encoder; bf16 differs by some 1e-2."""
 
+_SCORES_AT_ONCE = 1 << 24
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -58,13 +60,14 @@ def verify(corpus: VokenCorpus, vokenizer: Vokenizer, num_lines_checked: int, *,
     keys = torch.from_numpy(vokenizer.bank.vectors).double()
     lines = tokens = same = tied = 0
     for line in _some_lines(corpus, num_lines_checked, seed):
-        vectors = vokenizer.token_vectors([line.token_ids])[0].double()
-        scores = vectors @ keys.T  # (L, V)
-        stored = torch.from_numpy(line.voken_ids)[:, None]
-        agrees = scores.argmax(dim=1, keepdim=True) == stored
-        close = scores.gather(1, stored) >= scores.max(dim=1, keepdim=True).values - ROUNDING
-        lines, tokens = lines + 1, tokens + len(stored)
-        same, tied = same + int(agrees.sum()), tied + int((close & ~agrees).sum())
+        (vectors,), at_once = vokenizer.token_vectors([line.token_ids]), max(_SCORES_AT_ONCE // len(keys), 1)
+        lines, tokens = lines + 1, tokens + len(vectors)
+        vokens = torch.from_numpy(line.voken_ids)[:, None]
+        for some, stored in zip(vectors.double().split(at_once), vokens.split(at_once), strict=True):
+            scores = some @ keys.T
+            agrees = scores.argmax(dim=1, keepdim=True) == stored
+            close = scores.gather(1, stored) >= scores.max(dim=1, keepdim=True).values - ROUNDING
+            same, tied = same + int(agrees.sum()), tied + int((close & ~agrees).sum())
     return Agreement(lines, tokens, same, tied)
 
 
