@@ -35,7 +35,7 @@ from sightread.modules.heads import ProjectionHead
 from sightread.runtime import Clock, default_device, keyed_rng, one_thread
 
 KIND = "vokenizer"
-TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # padded tokens in a batch: few for the caches, many to fill a GPU
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}  # tokens in a batch, padding included: few for the caches, many for a GPU
 QUERIES = 8192  # tokens searched at a time
 PRECISIONS = ("fp32", "bf16")
 

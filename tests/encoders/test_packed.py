@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sightread.encoders import windows
 from sightread.encoders.features import encode_ids
@@ -61,8 +63,8 @@ def test_a_model_that_takes_no_longer_rows_is_found_out_by_short_ones():
     assert not can_pack(encoder, sequences(2, 8, 8))
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_packed_lines_are_read_by_weights_laid_out_and_nothing_between_them_is(packed, monkeypatch):
+@pytest.mark.parametrize(("packed", "batches"), [(True, 3), (False, 4)])
+def test_packed_lines_are_read_by_weights_laid_out_and_nothing_between_them_is(packed, batches, monkeypatch):
     encoder, inside, read = build("Bert"), [], []
 
     class LaidOut:
@@ -79,7 +81,28 @@ def test_packed_lines_are_read_by_weights_laid_out_and_nothing_between_them_is(p
     read.clear()
     for _ in encode_lines(encoder, tokens, begins, room=50, budget=60, packed=packed):
         assert not inside
-    assert read == [int(packed)] * 4
+    assert read == [int(packed)] * batches
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60).map(sorted), st.sampled_from([256, 1024]))
+def test_batches_are_as_few_as_can_be_and_even(packed, lengths, budget):
+    def size(batch):
+        return int(batch.sum() if packed else len(batch) * batch.max())
+
+    few = [0]  # of the first so many windows
+    for end in range(1, len(lengths) + 1):
+        begins = (b for b in range(end) if b == end - 1 or size(np.array(lengths[b:end])) <= budget)
+        few.append(min(few[b] + 1 for b in begins))
+    batches = np.split(np.array(lengths), windows._borders(lengths, budget, packed))
+    assert np.concatenate(batches).tolist() == lengths
+    assert all(size(batch) <= budget or len(batch) == 1 for batch in batches)
+    assert len(batches) == few[-1]
+
+
+def test_no_small_batch_is_left_over():
+    batches = np.split(np.full(100, 50), windows._borders([50] * 100, 4096, True))
+    assert [batch.sum() for batch in batches] == [2550, 2450]
 
 
 def test_attention_within_a_window_is_found_out():

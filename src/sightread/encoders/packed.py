@@ -18,7 +18,7 @@ from torch import Tensor
 from sightread.encoders.features import encode_ids
 from sightread.encoders.text import PACKED, TextEncoder, first_position
 
-_MULTIPLE = 64  # of tokens in a large batch, filled up: oneDNN makes its code anew for every number, and keeps it
+MULTIPLE = 256  # of tokens in a large batch, filled up: oneDNN makes its code anew for every number, and keeps it
 _LONGEST = 2048  # of the rows that are tried; models that take longer ones are rare, and take any
 _TOLERANCE = 1e-4  # of the largest value; sums are taken in another order
 
@@ -68,8 +68,8 @@ def encode_packed(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> Tensor:
     if encoder.model.config._attn_implementation != PACKED:  # it never packed, or was sent to this process
         prepare(encoder)
     device, total = next(encoder.parameters()).device, sum(map(len, ids))
-    if total > _MULTIPLE:
-        ids = [*ids, *[ids[-1][:1]] * (-total % _MULTIPLE)]
+    if total > (finer := MULTIPLE // 4):
+        ids = [*ids, *[ids[-1][:1]] * (-total % (MULTIPLE if total > 4 * MULTIPLE else finer))]
     lengths = [len(row) for row in ids]
     tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
     places = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])).to(device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sightread.data.blocks import special_tokens_around
 from sightread.encoders.features import encode_ids, sentence_states
-from sightread.encoders.packed import encode_packed
+from sightread.encoders.packed import MULTIPLE, encode_packed
 from sightread.encoders.prepacked import prepacked
 from sightread.encoders.text import TextEncoder
 
@@ -51,7 +51,7 @@ def encode_lines(
         token_ids: Tokens of all lines, end to end, without special ones, int (T,).
         begins: First token of each line, and after the last the number of all, int64 (lines + 1,).
         room: Tokens in a window, special ones left out.
-        budget: Padded tokens in a batch.
+        budget: Tokens in a batch, padding included.
         level: "token", each its own state; "sentence", each that of its whole window (see `sentence_states`).
         chosen: Numbers of the lines to encode, by default all.
         bf16: Take the matrix products in bfloat16.
@@ -72,7 +72,7 @@ def encode_lines(
     ], dtype=np.int64).reshape(-1, 4)  # fmt: skip
     windows = windows[np.argsort(windows[:, 1] - windows[:, 0], kind="stable")]
     padded = np.maximum(windows[:, 1] - windows[:, 0] + around, encoder.fixed_length)
-    for batch in np.split(windows, _borders(padded.tolist(), budget)) if len(windows) else ():
+    for batch in np.split(windows, _borders(padded.tolist(), budget, packed)) if len(windows) else ():
         ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
         sizes = batch[:, 3] - batch[:, 2]
         places = np.repeat(batch[:, 2] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
@@ -118,18 +118,21 @@ def overlapping_windows(length: int, room: int) -> Iterator[tuple[int, int, int,
         yield begin, begin + room, borders[i], borders[i + 1]
 
 
-def _borders(padded: Sequence[int], budget: int) -> list[int]:
-    """Where to cut windows of ascending padded lengths into batches that stay under the budget, or are one window.
+def _borders(lengths: Sequence[int], budget: int, packed: bool) -> list[int]:
+    """Where to cut windows of ascending lengths into batches that stay under the budget, or are one window.
 
-    There are as few as can be, and as even: a small one at the end is slow, and makes oneDNN write code for its size.
+    There are as few as can be, and as even as sizes by which packed ones are filled up allow: small ones are slow.
     """
-    few = len(_greedy(padded, budget))
-    return _greedy(padded, bisect_left(range(budget), -few, key=lambda smaller: -len(_greedy(padded, smaller))))
+    few = len(_greedy(lengths, budget, packed))
+    even = bisect_left(range(budget), -few, key=lambda smaller: -len(_greedy(lengths, smaller, packed)))
+    return _greedy(lengths, min(-(-even // MULTIPLE) * MULTIPLE, budget), packed)
 
 
-def _greedy(padded: Sequence[int], budget: int) -> list[int]:
-    borders, begin = list[int](), 0
-    for end, length in enumerate(padded):
-        if end > begin and (end + 1 - begin) * length > budget:
+def _greedy(lengths: Sequence[int], budget: int, packed: bool) -> list[int]:
+    borders, begin, held = list[int](), 0, 0
+    for end, length in enumerate(lengths):
+        held = held + length if packed else (end + 1 - begin) * length
+        if end > begin and held > budget:
             borders.append(begin := end)
+            held = length
     return borders

@@ -91,7 +91,7 @@ def vokenize(
         "bank": bank.digest, "text_encoder": weights_digest(vokenizer.text_encoder),
         "text_head": weights_digest(vokenizer.text_head), "image_head": weights_digest(vokenizer.image_head),
         "text_config": config_digest(vokenizer.text_encoder.model), "layers": str(vokenizer.config.layers),
-        "max_length": str(vokenizer.room), "batch": str(TOKEN_BUDGET), "packed": str(vokenizer.packed),
+        "max_length": str(vokenizer.room), "batch": f"{TOKEN_BUDGET}, even", "packed": str(vokenizer.packed),
         "precision": precision, "device": vokenizer.device.type, "vectors": digest(bank.vectors.tobytes()),
         "index": bank.index,
         **({} if vokenizer.config.level == "token" else {"level": vokenizer.config.level}),
