@@ -392,11 +392,17 @@ def test_regions_come_from_one_place(options, tmp_path):
     assert "found in --images by a --detector, or come from --features" in result.stderr
 
 
-def test_what_an_association_lacks_is_said_before_its_folder_is_begun(out, folders, results):
-    result = sightread("associate --kind scene --bank {dir}/bank --captions {dir}/world --out {dir}/scene", **folders)
-    assert result.exit_code == 2
-    assert "an association by scene is made of bank, captions, words; words not given" in result.stderr
-    assert not (out / "scene").exists()
+def test_what_an_association_lacks_or_cannot_use_is_said_before_its_folder_is_begun(out, folders, results):
+    given = "--bank {dir}/bank --captions {dir}/world --out {dir}/other"
+    for kind, said in (
+        ("scene", "an association by scene is made of bank, captions, words; words not given"),
+        ("random", "an association by random has no use for --captions; leave it out"),
+        ("keyword --synsets s.tsv --text-encoder t", "by keyword has no use for --synsets, --text-encoder"),
+    ):
+        result = sightread(f"associate --kind {kind} {given}", **folders)
+        assert result.exit_code == 2
+        assert said in result.stderr
+        assert not (out / "other").exists()
 
 
 ANALYSES = [name for name in COMMANDS if name.startswith("analyze ") and name != "analyze attention"]

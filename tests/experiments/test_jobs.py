@@ -1,5 +1,6 @@
 """Jobs run once the ones that they rest on are done, whoever runs them."""
 
+import multiprocessing.util
 import os
 import threading
 import time
@@ -79,6 +80,17 @@ def test_jobs_that_could_never_run_are_refused_before_any_does(given, message):
 def test_processes_of_their_own():
     found = dict(run_jobs([Job("a", os.getpid), Job("b", os.getpid, after="a")], 2))
     assert os.getpid() not in found.values()
+
+
+@pytest.mark.slow
+def test_processes_end_by_themselves_when_all_is_done(tmp_path):
+    """They give back what they hold, tqdm's semaphores among it."""
+    assert len([*run_jobs([Job("a", tidy_up, (tmp_path / "tidied",))], 2)]) == 1
+    assert (tmp_path / "tidied").exists()
+
+
+def tidy_up(file):
+    multiprocessing.util.Finalize(None, file.touch, exitpriority=0)
 
 
 @pytest.mark.slow

@@ -39,8 +39,13 @@ def build_association(kind: str, **parts: Callable[[], Any]) -> Association:
     """
     check_parts(kind, parts)
     make, names = _MADE_OF[kind]
-    more = {name: parts[name]() for name in _AND_PERHAPS.get(kind, ()) if name in parts}
+    more = {name: parts[name]() for name in parts_of(kind) if name not in names and name in parts}
     return make(*(parts[name]() for name in names), **more)
+
+
+def parts_of(kind: str) -> tuple[str, ...]:
+    """All that an association of a kind may be made of."""
+    return _MADE_OF[kind][1] + _AND_PERHAPS.get(kind, ())
 
 
 def check_parts(kind: str, given: Collection[str]) -> None:

@@ -131,11 +131,25 @@ def associate(
     }
     parts = {name: make for name, (given, make) in makers.items() if given}
     check_parts(kind, parts)  # before a folder is begun
+    _check_used(
+        kind, bank=bank, captions=captions, words=words, synsets=synsets, definitions=definitions, tagger=tagger,
+        text_encoder=text_encoder, vokenizer=vokenizer, like=like,
+    )  # fmt: skip
     artifact = Artifact.begin(out, KIND, config={"kind": kind}, overwrite=overwrite)
     made = build_association(kind, **parts)
     made.save_into(artifact)
     say_skipped(report_of(out).get("skipped", {}))
     typer.echo(f"pictures by {kind}, of a bank of {len(made.bank)}, in {out}")
+
+
+def _check_used(kind: str, **options: Any) -> None:
+    """Raise `ConfigError` if an option is given that this kind of association has no use for."""
+    from sightread.association.build import parts_of
+
+    used = {*parts_of(kind)}
+    used |= {"bank", "captions", "synsets", "definitions"} if "nouns" in used else set()
+    if idle := [f"--{name.replace('_', '-')}" for name, given in options.items() if given and name not in used]:
+        raise ConfigError(f"an association by {kind} has no use for {', '.join(idle)}; leave it out")
 
 
 def _nouns(pictures: Any, captions: Any, synsets: Path | None, definitions: Path | None) -> Any:

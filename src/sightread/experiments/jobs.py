@@ -89,6 +89,7 @@ def _run_apart(following: dict[str, list[Job]], workers: int) -> Iterator[Done]:
                 job, result = running.pop(future), future.result()
                 running |= submit(following[job.name])
                 yield Done(job, result)
+        pool.shutdown()  # a process that ends by itself gives back its semaphores, tqdm's among them
     finally:  # after a fault, or Ctrl-C, nothing that waits is begun, and nothing that runs is waited for
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
