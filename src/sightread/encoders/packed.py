@@ -68,8 +68,9 @@ def encode_packed(encoder: TextEncoder, ids: Sequence[np.ndarray]) -> Tensor:
     if encoder.model.config._attn_implementation != PACKED:  # it never packed, or was sent to this process
         prepare(encoder)
     device, total = next(encoder.parameters()).device, sum(map(len, ids))
-    if total > (finer := MULTIPLE // 4):
-        ids = [*ids, *[ids[-1][:1]] * (-total % (MULTIPLE if total > 4 * MULTIPLE else finer))]
+    multiple = MULTIPLE if total > 4 * MULTIPLE else MULTIPLE // 4
+    if total > multiple:
+        ids = [*ids, *[ids[-1][:1]] * (-total % multiple)]
     lengths = [len(row) for row in ids]
     tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
     places = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])).to(device)
