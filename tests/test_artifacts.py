@@ -124,9 +124,9 @@ def test_who_goes_on_with_other_versions_is_warned(tmp_path, recwarn):
     Artifact.begin(tmp_path, "bank", resume=True)
     assert not recwarn.list
     header = json.loads((tmp_path / RUN).read_text())
-    header["begun_with"] |= {"processor": "an abacus", "commit": "c0ffee"}
+    header["begun_with"] |= {"sightread": "0.0", "commit": "c0ffee"}
     (tmp_path / RUN).write_text(json.dumps(header))
-    with pytest.warns(UserWarning, match="was begun with processor an abacus, now .*: what is made now may differ"):
+    with pytest.warns(UserWarning, match=r"was begun with sightread 0\.0, now [^,]*: what is made now may differ"):
         Artifact.begin(tmp_path, "bank", resume=True)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -398,6 +399,7 @@ def test_what_an_association_lacks_or_cannot_use_is_said_before_its_folder_is_be
         ("scene", "an association by scene is made of bank, captions, words; words not given"),
         ("random", "an association by random has no use for --captions; leave it out"),
         ("keyword --synsets s.tsv --text-encoder t", "by keyword has no use for --synsets, --text-encoder"),
+        ("object --definitions d.tsv --words {dir}/words.txt", "by object has no use for --definitions"),
     ):
         result = sightread(f"associate --kind {kind} {given}", **folders)
         assert result.exit_code == 2
@@ -430,6 +432,20 @@ def test_a_finished_run_is_resumed_at_once(name, out, folders, results):
     assert result.stdout == results[name]
     written = {path for path in out.rglob("*") if path.is_file() and path.stat().st_mtime_ns != files.get(path)}
     assert written <= {out / "scores" / MANIFEST}
+
+
+def test_what_is_read_is_not_overwritten(out, folders, results, tmp_path):
+    shutil.copytree(out / "vokens", tmp_path / "vokens")
+    (tmp_path / "vokens" / "mine.txt").write_text("the red box")
+    for command in (
+        "revokenize --vokens {there} --tokenizer {text_encoder} --out {there}",
+        "vokenize --corpus {there}/mine.txt --vokenizer {dir}/vokenizer --out {there}",
+        "analyze vokens some={there} --out {there}",
+    ):
+        result = sightread(f"{command} --overwrite", **folders, there=tmp_path / "vokens")
+        assert result.exit_code == 2
+        assert re.search(r"--overwrite would delete .*, which is to be read; choose another --out", result.stderr)
+    assert (tmp_path / "vokens" / "mine.txt").exists()
 
 
 def test_overwriting_replaces_the_result(folders, tmp_path):

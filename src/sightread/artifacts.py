@@ -25,7 +25,7 @@ FORMAT = 1
 MANIFEST, RUN = "manifest.json", "run.json"
 CHECKPOINTS = "checkpoints"  # what a run keeps there to be resumed goes when it is finished
 _ASIDE = ".tmp"
-_SAME_BITS = ("sightread", "torch", "processor", "instructions")  # what must be the same for the same last bits
+_SAME_BITS = ("sightread", "torch", "transformers", "tokenizers", "processor", "instructions")
 _NEVER_DELETE = "no sightread folder (it has neither run.json nor manifest.json)"
 
 

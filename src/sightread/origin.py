@@ -12,13 +12,14 @@ from typing import Any
 
 
 def made_with() -> dict[str, str]:
-    """Version, commit, Python and processor, and the version of torch and the instructions that it uses, if it is in
-    use. Nothing is imported to know."""
+    """Version, commit, Python and processor, and of the libraries that are in use the versions, and the instructions
+    that torch uses. Nothing is imported to know."""
     torch: Any = sys.modules.get("torch")
+    libraries = ("torch", "transformers", "tokenizers")
     found = {
         "sightread": _version(), "commit": commit(Path(__file__).parents[2]), "processor": processor(),
         "cores": str(os.cpu_count()), "python": platform.python_version(),
-        "torch": getattr(torch, "__version__", ""),
+        **{name: getattr(sys.modules.get(name), "__version__", "") for name in libraries},
         "instructions": torch.backends.cpu.get_cpu_capability() if torch else "",
     }  # fmt: skip
     return {name: value for name, value in found.items() if value}

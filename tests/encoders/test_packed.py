@@ -100,6 +100,15 @@ def test_batches_are_as_few_as_can_be_and_even(packed, lengths, budget):
     assert len(batches) == few[-1]
 
 
+def test_whole_windows_are_padded_within_the_budget():
+    encoder, read = build("Bert"), []
+    encoder.register_forward_hook(lambda _, given, __: read.append(given[0].numel()))
+    tokens, begins = end_to_end(sequences(*[3] * 50, 40))
+    for _ in encode_lines(encoder, tokens, begins, room=50, budget=256, packed=True, level="sentence"):
+        pass
+    assert max(read) <= 256
+
+
 def test_no_small_batch_is_left_over():
     batches = np.split(np.full(100, 50), windows._borders([50] * 100, 4096, True))
     assert [batch.sum() for batch in batches] == [2550, 2450]

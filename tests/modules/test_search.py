@@ -110,6 +110,13 @@ def test_the_margin_is_no_narrower_than_what_bfloat16_does(search):
     )
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_scores_that_single_precision_cannot_hold_hide_no_key(k):
+    keys = np.array([[1e20, -1.1e20], [1e19, 0], [5e18, 0]], np.float32)
+    queries = np.array([[1e19, 1e19]], np.float32)
+    np.testing.assert_array_equal(found(queries, keys, k, key_block=1)[1], brute_force(queries, keys, k)[1])
+
+
 @pytest.mark.parametrize("key_block", [1, 3, 10, 64])
 def test_keys_that_are_all_equal_come_in_order_of_row(key_block):
     queries, keys = np.ones((3, 4), np.float32) / 3, np.full((10, 4), 0.1, np.float32)

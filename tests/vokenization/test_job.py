@@ -447,19 +447,6 @@ def test_lines_that_are_the_same_are_read_once(vokenizer, tmp_path):
         assert line.voken_ids.tolist() == [token.rows[0] for token in vokenizer([line.text])[0]]
 
 
-def test_what_is_read_is_not_overwritten(vokenizer, corpus, tmp_path):
-    made = in_small_shards(corpus, vokenizer, tmp_path / "vokens")
-    text = made.path / "mine.txt"
-    text.write_text("the red box")
-    for again in (
-        lambda: revokenize(made, vokenizer.tokenizer, made.path, overwrite=True),
-        lambda: vokenize(Corpus(text), vokenizer, made.path, overwrite=True),
-    ):
-        with pytest.raises(ConfigError, match=r"--overwrite would delete .*, which is to be read"):
-            again()
-    assert len(VokenCorpus(made.path)) == len(made)
-
-
 @pytest.mark.parametrize("at_once", [1, 20, 1 << 24])
 def test_verifying_finds_vokens_that_are_wrong(vokenizer, corpus, built_tokenizers, tmp_path, monkeypatch, at_once):
     monkeypatch.setattr("sightread.vokenization.verify._SCORES_AT_ONCE", at_once)

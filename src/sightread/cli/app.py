@@ -67,6 +67,8 @@ def verb(function: Callable[..., None], *, of: typer.Typer = app) -> Callable[..
                 quiet_progress()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, _terminate)
+            if kwargs.get("overwrite"):
+                _check_kept(**kwargs)
             function(*args, **kwargs)
         except SightreadError as error:
             if _debug:
@@ -82,6 +84,23 @@ def verb(function: Callable[..., None], *, of: typer.Typer = app) -> Callable[..
             raise typer.Exit(1) from None
 
     return of.command(function.__name__)(run)
+
+
+def _check_kept(*, out: Path, cache: Any = None, **read: Any) -> None:
+    """Raise `ConfigError` if what is to be read lies in the folder that is to be replaced; but for a cache, which is
+    made again."""
+    for value in read.values():
+        for name in value if isinstance(value, list) else [value]:
+            path = str(name).rpartition("=")[2]
+            if isinstance(name, str | Path) and _lies_in(out, path):
+                raise ConfigError(f"--overwrite would delete {path}, which is to be read; choose another --out")
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    try:
+        return bool(name) and Path(name).resolve(strict=True).is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a name of the Hub, or text
+        return False
 
 
 def _terminate(*_: object) -> None:

@@ -146,8 +146,8 @@ def _check_used(kind: str, **options: Any) -> None:
     """Raise `ConfigError` if an option is given that this kind of association has no use for."""
     from sightread.association.build import parts_of
 
-    used = {*parts_of(kind)}
-    used |= {"bank", "captions", "synsets", "definitions"} if "nouns" in used else set()
+    used, nouns = {*parts_of(kind)}, {"synsets", "definitions"} if options["synsets"] else {"captions"}
+    used |= {"bank", *nouns} if "nouns" in used else set()
     if idle := [f"--{name.replace('_', '-')}" for name, given in options.items() if given and name not in used]:
         raise ConfigError(f"an association by {kind} has no use for {', '.join(idle)}; leave it out")
 

@@ -72,7 +72,8 @@ def encode_lines(
     ], dtype=np.int64).reshape(-1, 4)  # fmt: skip
     windows = windows[np.argsort(windows[:, 1] - windows[:, 0], kind="stable")]
     padded = np.maximum(windows[:, 1] - windows[:, 0] + around, encoder.fixed_length)
-    for batch in np.split(windows, _borders(padded.tolist(), budget, packed)) if len(windows) else ():
+    borders = _borders(padded.tolist(), budget, packed and level == "token")
+    for batch in np.split(windows, borders) if len(windows) else ():
         ids = [np.concatenate([prefix, token_ids[begin:end], suffix]) for begin, end, _, _ in batch]
         sizes = batch[:, 3] - batch[:, 2]
         places = np.repeat(batch[:, 2] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())

@@ -81,6 +81,7 @@ class ExactIndex:
         lengths, width, float32 = _lengths(queries), self.keys.shape[1], torch.finfo(torch.float32)
         error = width * float32.eps * lengths * self.longest  # of one score, at most
         error += width * float32.tiny * (1 + lengths + self.longest)  # what is so small may count as nothing
+        error[lengths * self.longest >= float32.max / 2] = torch.inf  # a score may be no number; all are looked up
         blocks, rounded, margin, relative, shift = self.blocks, queries, error, 0.0, torch.zeros_like(error)
         if self.coarse and bool((lengths < _LONGEST_COARSE).all()):
             blocks, shift, relative = self.coarse, queries @ self.center, 0.51 * torch.finfo(torch.bfloat16).eps

@@ -135,9 +135,6 @@ def write_corpus(
         DataError: If there is no text.
     """
     how, config = Options(**options), {"num_vokens": work.num_vokens} | ({"top": work.top} if work.top else {})
-    source = Path(corpus.path if isinstance(corpus, VokenCorpus) else corpus.source).resolve()
-    if Path(out).resolve() in (source, *source.parents) and how.overwrite:
-        raise ConfigError(f"--overwrite would delete {source}, which is to be read; choose another --out")
     if shard_size < 1:
         raise ConfigError(f"shard_size={shard_size}: expected at least 1 character")
     all_inputs = {"tokenizer": tokenizer_digest(check_fast(tokenizer)), **(inputs or {})}
