@@ -53,6 +53,12 @@ def test_the_loss_equals_numpy_and_captions_of_a_picture_are_no_rivals():
     assert model(**batch)["temperature"].item() == pytest.approx(0.07)
 
 
+def test_an_end_that_a_caption_spells_does_not_end_it():
+    (ids,), cut = encode(CLIP, [f"a{CLIP.eos_token}b"], 24)
+    assert (ids == CLIP.eos_token_id).nonzero()[0].tolist() == [len(ids) - 1]
+    assert not cut
+
+
 def test_towers_learn_which_picture_is_said():
     model = made()
     texts = ["a cat", "two dogs", "red", "nothing at all", "a boat", "x"]

@@ -97,6 +97,14 @@ def test_with_each_seed_of_fine_tuning_an_untaught_layer_is_another(run, tmp_pat
     assert not load_encoder(tmp_path).config.untaught
 
 
+def test_a_layer_that_is_never_taught_is_told(run, world_folder, tmp_path):
+    task = Classification("world", world_folder / "tasks" / "color", name="color")
+    training = {"max_steps": 1, "per_device_train_batch_size": 4}
+    config = FinetuningConfig(max_length=16, num_train=4, freeze_encoder=True, training=training)
+    with pytest.warns(UserWarning, match="has learnt nothing yet, and with freeze_encoder it never does"):
+        finetune_seeds(run / "encoder", task, seeds=(0,), config=config, out=tmp_path / "scores")
+
+
 def test_tasks_about_pictures_refuse_it(run):
     with pytest.raises(ConfigError, match="encoder reads what it finds beside text, and no pictures that it is given"):
         SingleStream.from_pretrained(run / "encoder", 4)

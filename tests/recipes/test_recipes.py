@@ -73,6 +73,12 @@ def test_a_recipe_that_is_none_is_refused(name, message):
         load_recipe(name)
 
 
+def test_found_pictures_are_held_against_pictures_by_chance():
+    for name in ("world", "aware"):
+        controls = {arm.name: arm.control for arm in load_recipe(f"recipes.teachers:{name}").arms}
+        assert controls["found pictures"] == "pictures by chance"
+
+
 @pytest.mark.parametrize("name", ["table5", "scores", "label=scores", "runs/recipes.old", "recipes/old", "label=c:d"])
 def test_what_is_no_recipe_is_scores(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -480,6 +480,11 @@ def test_bf16_is_bf16_and_says_so(vokenizer, corpus, tmp_path):
         vokenize(corpus, vokenizer, tmp_path / "other", precision="fp8")
 
 
+def test_a_device_that_is_named_by_its_number_is_the_only_one(monkeypatch):
+    monkeypatch.setenv("SIGHTREAD_DEVICE", "cuda:1")
+    assert engine_of("local", None) is here
+
+
 def test_engines_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match="'slurm'"):
         engine_of("slurm", None)

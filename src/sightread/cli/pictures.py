@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +32,7 @@ from sightread.cli.app import (
 from sightread.cli.training import MatchComputeOf, Start, Text
 from sightread.errors import ConfigError
 
+_PARTS = ("bank", "captions", "words", "synsets", "definitions", "tagger", "text_encoder", "vokenizer", "like")
 AssociationPath = Annotated[Path, typer.Option("--association", help="Folder of an association.")]
 
 
@@ -79,6 +80,7 @@ def joint(
 
 @verb
 def associate(
+    context: typer.Context,
     kind: Annotated[str, typer.Option(help="scene, object, keyword, dense, voken, or random, the control.")],
     out: Out,
     bank: Annotated[Path | None, typer.Option(help="The pictures; all kinds but voken need it.")] = None,
@@ -131,10 +133,7 @@ def associate(
     }
     parts = {name: make for name, (given, make) in makers.items() if given}
     check_parts(kind, parts)  # before a folder is begun
-    _check_used(
-        kind, bank=bank, captions=captions, words=words, synsets=synsets, definitions=definitions, tagger=tagger,
-        text_encoder=text_encoder, vokenizer=vokenizer, like=like,
-    )  # fmt: skip
+    _check_used(kind, context.params)
     artifact = Artifact.begin(out, KIND, config={"kind": kind}, overwrite=overwrite)
     made = build_association(kind, **parts)
     made.save_into(artifact)
@@ -142,13 +141,14 @@ def associate(
     typer.echo(f"pictures by {kind}, of a bank of {len(made.bank)}, in {out}")
 
 
-def _check_used(kind: str, **options: Any) -> None:
+def _check_used(kind: str, options: Mapping[str, Any]) -> None:
     """Raise `ConfigError` if an option is given that this kind of association has no use for."""
     from sightread.association.build import parts_of
 
     used, nouns = {*parts_of(kind)}, {"synsets", "definitions"} if options["synsets"] else {"captions"}
     used |= {"bank", *nouns} if "nouns" in used else set()
-    if idle := [f"--{name.replace('_', '-')}" for name, given in options.items() if given and name not in used]:
+    given = [name for name in _PARTS if options[name] and name not in used]
+    if idle := [f"--{name.replace('_', '-')}" for name in given]:
         raise ConfigError(f"an association by {kind} has no use for {', '.join(idle)}; leave it out")
 
 
